@@ -1,0 +1,36 @@
+/* One small vector type per tier, float32 and float64.  This file chooses the tier's header and
+ * states what each of them must define; simd/vmath.h then writes exp, log, tanh, erf and sigmoid
+ * once over it.
+ *
+ * For each type X in {f32, f64} with element type T (float, double):
+ *   X_LANES            elements in a vector (a compile-time constant; scalar tier: a small fixed
+ *                      number of lanes that the compiler can keep in baseline registers)
+ *   vX, mX             vector and mask types
+ *   X_set1(t) X_zero() X_load(p) X_store(p, v)         unaligned
+ *   X_load_n(p, n) X_store_n(p, v, n)                  first n lanes, 0 <= n <= LANES; loads fill
+ *                                                      with zeros, nothing beyond is touched
+ *   X_add X_sub X_mul X_div (a, b), X_sqrt X_abs X_neg (a)
+ *   X_fma(a, b, c)     a*b + c; one rounding where the tier has FMA, two in the scalar tier
+ *   X_fnma(a, b, c)    c - a*b
+ *   X_min X_max (a, b) the second operand if either is NaN (as x86's instructions)
+ *   X_round(a)         to nearest even
+ *   X_lt X_le X_gt X_ge X_eq X_ne (a, b) -> mX         NaN compares false, but for ne
+ *   X_mask_and X_mask_or (m, m), X_mask_not(m), X_mask_any(m), X_mask_all(m)
+ *   X_mask_n(n)        the first n lanes
+ *   X_select(m, a, b)  m ? a : b
+ *   X_ldexp(a, n)      a * 2^n, n a vector of integral values, any result incl. overflow
+ *   X_frexp parts as simd/vmath.h needs them (exponent and mantissa extraction by bits)
+ *   X_hsum(v) X_hmax(v) X_hmin(v)   across lanes in a fixed tree (halves onto halves)
+ *   X_exp X_log X_tanh X_erf X_sigmoid X_expm1 X_log1p X_sin X_cos     (simd/vmath.h)
+ *
+ * Typed kernels use T, vec, mask, LANES, V(op) and FGD_T_SUFFIX from simd/f32.h or simd/f64.h:
+ * V(add)(a, b) is f32_add(a, b) under the first.
+ */
+#if defined(FGD_SIMD_AVX512)
+#include "avx512.h"
+#elif defined(FGD_SIMD_AVX2)
+#include "avx2.h"
+#else
+#include "scalar.h"
+#endif
+#include "vmath.h"
