@@ -9,8 +9,6 @@ The classes carry the lower-case names of functions because that is how they are
 ``optim.AdamW(params, lr=schedules.warmup_cosine(3e-4, 100, 1000))``.  Meanings follow Optax: the
 total includes the warmup, the end value is held, and a boundary step already uses the new piece.
 An interpolation is written ``w * a + (1 - w) * b`` so that both ends are met exactly.
-
-This module imports nothing of fastgd.
 """
 
 from __future__ import annotations
@@ -20,6 +18,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from math import cos, isfinite, pi
 from typing import Any
+
+from ._core import DtypeError, ShapeError
 
 __all__ = [
     "Schedule", "constant", "linear", "cosine", "warmup", "warmup_cosine", "join", "from_config",
@@ -54,12 +54,12 @@ class Schedule:
         try:
             n = operator.index(step)
         except TypeError:
-            raise TypeError(f"{self._name()}: step must be an integer, got {step!r}") from None
+            raise DtypeError(f"{self._name()}: step must be an integer, got {step!r}") from None
         if n < 0:
-            raise ValueError(f"{self._name()}: step must be at least 0, got {n}")
+            raise ShapeError(f"{self._name()}: step must be at least 0, got {n}")
         value = self._value(n)
         if not isfinite(value):
-            raise ValueError(f"{self._name()}: the value at step {n} is not finite: {value}")
+            raise ShapeError(f"{self._name()}: the value at step {n} is not finite: {value}")
         return value
 
     def _value(self, n: int) -> float:
@@ -86,9 +86,9 @@ class Schedule:
         try:
             value = float(given)
         except (TypeError, ValueError):
-            raise TypeError(f"{self._name()}: {name} must be a number, got {given!r}") from None
+            raise DtypeError(f"{self._name()}: {name} must be a number, got {given!r}") from None
         if not isfinite(value):
-            raise ValueError(f"{self._name()}: {name} must be finite, got {value}")
+            raise ShapeError(f"{self._name()}: {name} must be finite, got {value}")
         object.__setattr__(self, name, value)
 
     def _set_count(self, name: str, least: int) -> None:
@@ -96,9 +96,9 @@ class Schedule:
         try:
             value = operator.index(given)
         except TypeError:
-            raise TypeError(f"{self._name()}: {name} must be an integer, got {given!r}") from None
+            raise DtypeError(f"{self._name()}: {name} must be an integer, got {given!r}") from None
         if value < least:
-            raise ValueError(f"{self._name()}: {name} must be at least {least}, got {value}")
+            raise ShapeError(f"{self._name()}: {name} must be at least {least}, got {value}")
         object.__setattr__(self, name, value)
 
 
@@ -230,7 +230,7 @@ class warmup_cosine(Schedule):
         self._set_count("warmup_steps", least=0)
         self._set_count("total_steps", least=1)
         if self.total_steps <= self.warmup_steps:
-            raise ValueError(
+            raise ShapeError(
                 f"warmup_cosine: total_steps includes the warmup and must be more than "
                 f"warmup_steps = {self.warmup_steps}, got {self.total_steps}")
 
@@ -260,21 +260,21 @@ class join(Schedule):
     def __post_init__(self) -> None:
         pieces = tuple(self.schedules)
         if not pieces:
-            raise ValueError("join: schedules must not be empty")
+            raise ShapeError("join: schedules must not be empty")
         for i, piece in enumerate(pieces):
             if not callable(piece):
-                raise TypeError(f"join: schedules[{i}] must be callable, got {piece!r}")
+                raise DtypeError(f"join: schedules[{i}] must be callable, got {piece!r}")
         try:
             boundaries = tuple(operator.index(b) for b in self.boundaries)
         except TypeError:
-            raise TypeError(
+            raise DtypeError(
                 f"join: boundaries must be integers, got {self.boundaries!r}") from None
         if len(boundaries) != len(pieces) - 1:
-            raise ValueError(
+            raise ShapeError(
                 f"join: boundaries must be one fewer than the {len(pieces)} schedules, "
                 f"got {len(boundaries)}")
         if any(b <= a for a, b in zip((0, *boundaries), boundaries)):
-            raise ValueError(f"join: boundaries must increase from at least 1, got {boundaries}")
+            raise ShapeError(f"join: boundaries must increase from at least 1, got {boundaries}")
         object.__setattr__(self, "schedules", pieces)
         object.__setattr__(self, "boundaries", boundaries)
 
@@ -289,7 +289,7 @@ class join(Schedule):
     def config(self) -> dict[str, Any]:
         for i, piece in enumerate(self.schedules):
             if not isinstance(piece, Schedule):
-                raise TypeError(f"join: schedules[{i}] = {piece!r} has no config")
+                raise DtypeError(f"join: schedules[{i}] = {piece!r} has no config")
         return {
             "schedule": "join",
             "schedules": [piece.config() for piece in self.schedules],
@@ -323,18 +323,18 @@ def from_config(config: Mapping[str, Any]) -> Schedule:
     arguments = dict(config)
     name = arguments.pop("schedule", None)
     if name not in _REGISTRY:
-        raise ValueError(f"schedule must be one of {', '.join(_REGISTRY)}, got {name!r}")
+        raise ShapeError(f"schedule must be one of {', '.join(_REGISTRY)}, got {name!r}")
     kind = _REGISTRY[name]
     known = [f.name for f in fields(kind)]
     unknown = [key for key in arguments if key not in known]
     if unknown:
-        raise ValueError(f"{name}: unknown arguments {unknown}; known are {known}")
+        raise ShapeError(f"{name}: unknown arguments {unknown}; known are {known}")
     if kind is join and "schedules" in arguments:
         arguments["schedules"] = [from_config(piece) for piece in arguments["schedules"]]
     try:
         return kind(**arguments)
     except TypeError as error:
-        raise ValueError(f"{name}: {error}") from error
+        raise ShapeError(f"{name}: {error}") from error
 
 
 def _line(start: float, end: float, n: int, steps: int) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from .. import nn
+from .._core import ShapeError
 from ..tensor import Tensor
 
 __all__ = ["MLP", "ACTIVATIONS"]
@@ -53,7 +54,7 @@ class MLP(nn.Module):
     ) -> None:
         super().__init__()
         if activation not in ACTIVATIONS:
-            raise ValueError(f"MLP: activation must be one of {', '.join(ACTIVATIONS)}, "
+            raise ShapeError(f"MLP: activation must be one of {', '.join(ACTIVATIONS)}, "
                              f"got {activation!r}")
         layers: list[nn.Module] = []
         widths = [in_features, *hidden]

@@ -6,6 +6,7 @@ import operator
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Self
 
+from .._core import DtypeError, RangeError
 from .module import Module
 
 __all__ = ["Sequential", "ModuleList", "ModuleDict"]
@@ -20,7 +21,7 @@ class _Indexed(Module):
     def _position(self, index: Any) -> int:
         i, n = operator.index(index), len(self)
         if not -n <= i < n:
-            raise IndexError(f"{type(self).__name__}: index {i} is out of range for {n} modules")
+            raise RangeError(f"{type(self).__name__}: index {i} is out of range for {n} modules")
         return i % n
 
     def _name_at(self, index: Any) -> str:
@@ -175,5 +176,5 @@ class ModuleDict(Module):
 
 def _checked(owner: Module, module: Any) -> Module:
     if not isinstance(module, Module):
-        raise TypeError(f"{type(owner).__name__}: expected a Module, got {type(module).__name__}")
+        raise DtypeError(f"{type(owner).__name__}: expected a Module, got {type(module).__name__}")
     return module

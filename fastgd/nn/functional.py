@@ -6,6 +6,7 @@ import warnings
 from typing import Any
 
 from .. import ops
+from .._core import NotOffered, ShapeError
 from ..tensor import Tensor
 
 __all__ = [
@@ -112,7 +113,7 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
     Srivastava et al., "Dropout", JMLR 2014 (inverted scaling).
     """
     if not 0.0 <= p <= 1.0:
-        raise ValueError(f"dropout: p must be between 0 and 1, got {p}")
+        raise ShapeError(f"dropout: p must be between 0 and 1, got {p}")
     return ops.dropout(input, p, training)
 
 
@@ -176,15 +177,15 @@ def check_loss_options(
 ) -> None:
     """Refuse what the losses do not offer, by name, instead of ignoring it."""
     if size_average is not None or reduce is not None:
-        raise NotImplementedError(
+        raise NotOffered(
             f"{name}: size_average and reduce are not offered; use reduction")
     if weight is not None:
-        raise NotImplementedError(f"{name}: weight is not offered")
+        raise NotOffered(f"{name}: weight is not offered")
     if label_smoothing != 0.0:
-        raise NotImplementedError(
+        raise NotOffered(
             f"{name}: label_smoothing = {label_smoothing} is not offered, only 0.0")
     if reduction not in _REDUCTIONS:
-        raise ValueError(f"{name}: reduction must be one of {_REDUCTIONS}, got {reduction!r}")
+        raise ShapeError(f"{name}: reduction must be one of {_REDUCTIONS}, got {reduction!r}")
 
 
 def _cast(input: Tensor, dtype: Any) -> Tensor:

@@ -12,6 +12,7 @@ from statistics import NormalDist
 
 import numpy as np
 
+from .._core import ShapeError
 from ..random import normal, uniform
 from ..tensor import Tensor
 
@@ -47,7 +48,7 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
         slope = 0.01 if param is None else param
         return math.sqrt(2.0 / (1 + slope**2))
     if nonlinearity not in gains:
-        raise ValueError(
+        raise ShapeError(
             f"calculate_gain: nonlinearity must be one of {sorted([*gains, 'leaky_relu'])}, "
             f"got {nonlinearity!r}")
     return gains[nonlinearity]
@@ -82,7 +83,7 @@ def ones_(tensor: Tensor) -> Tensor:
 def eye_(tensor: Tensor) -> Tensor:
     """Fill a matrix with ones on the diagonal and zeros elsewhere."""
     if tensor.ndim != 2:
-        raise ValueError(f"eye_: expected a matrix, got shape {tuple(tensor.shape)}")
+        raise ShapeError(f"eye_: expected a matrix, got shape {tuple(tensor.shape)}")
     return _fill(tensor, np.eye(*tensor.shape))
 
 
@@ -155,11 +156,11 @@ def trunc_normal_(
         Bounds in the units of the result (not in deviations); ``a < b``.
     """
     if not a < b:
-        raise ValueError(f"trunc_normal_: a must be less than b, got {a} and {b}")
+        raise ShapeError(f"trunc_normal_: a must be less than b, got {a} and {b}")
     distribution = NormalDist(mean, std)
     low, high = distribution.cdf(a), distribution.cdf(b)
     if not low < high:
-        raise ValueError(f"trunc_normal_: [{a}, {b}] holds no probability of N({mean}, {std}²)")
+        raise ShapeError(f"trunc_normal_: [{a}, {b}] holds no probability of N({mean}, {std}²)")
     quantiles = np.clip(uniform(tensor.shape, low, high, "float64"),
                         np.finfo(np.float64).tiny, np.nextafter(1.0, 0.0))
     values = np.fromiter(map(distribution.inv_cdf, quantiles.ravel()), np.float64, quantiles.size)
@@ -178,7 +179,7 @@ def orthogonal_(tensor: Tensor, gain: float = 1.0) -> Tensor:
     groups", 2007 (the sign correction that makes QR uniform).
     """
     if tensor.ndim < 2:
-        raise ValueError(
+        raise ShapeError(
             f"orthogonal_: expected at least 2 dimensions, got shape {tuple(tensor.shape)}")
     if tensor.numel() == 0:
         return tensor
@@ -199,7 +200,7 @@ def _fill(tensor: Tensor, values: np.ndarray) -> Tensor:
 def _fans(name: str, tensor: Tensor) -> tuple[int, int]:
     """(fan_in, fan_out) of a weight (out, in, *kernel)."""
     if tensor.ndim < 2:
-        raise ValueError(f"{name}: expected at least 2 dimensions, got shape {tuple(tensor.shape)}")
+        raise ShapeError(f"{name}: expected at least 2 dimensions, got shape {tuple(tensor.shape)}")
     receptive = math.prod(tensor.shape[2:])
     return tensor.shape[1] * receptive, tensor.shape[0] * receptive
 
@@ -211,6 +212,6 @@ def _xavier_std(name: str, tensor: Tensor, gain: float) -> float:
 
 def _kaiming_std(name: str, tensor: Tensor, a: float, mode: str, nonlinearity: str) -> float:
     if mode not in ("fan_in", "fan_out"):
-        raise ValueError(f"{name}: mode must be 'fan_in' or 'fan_out', got {mode!r}")
+        raise ShapeError(f"{name}: mode must be 'fan_in' or 'fan_out', got {mode!r}")
     fan = _fans(name, tensor)[mode == "fan_out"]
     return calculate_gain(nonlinearity, a) / math.sqrt(fan) if fan else 0.0

@@ -10,6 +10,7 @@ import math
 from typing import Any
 
 from .. import ops
+from .._core import ShapeError
 from ..tensor import Tensor
 from . import functional as F
 from . import init
@@ -57,7 +58,7 @@ class Linear(Module):
         super().__init__()
         for name, size in (("in_features", in_features), ("out_features", out_features)):
             if size < 1:
-                raise ValueError(f"Linear: {name} must be at least 1, got {size}")
+                raise ShapeError(f"Linear: {name} must be at least 1, got {size}")
         self.in_features = in_features
         self.out_features = out_features
         self.weight = _parameter((out_features, in_features), device, dtype)
@@ -131,7 +132,7 @@ class Dropout(Module):
     def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
         super().__init__()
         if not 0.0 <= p <= 1.0:
-            raise ValueError(f"Dropout: p must be between 0 and 1, got {p}")
+            raise ShapeError(f"Dropout: p must be between 0 and 1, got {p}")
         self.p = p
         self.inplace = inplace
 

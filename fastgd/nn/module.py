@@ -20,17 +20,14 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from .. import _core
+from .._core import DtypeError, ShapeError
 from ..tensor import Tensor
 from .parameter import Parameter
 
-__all__ = ["Module", "StateDictError", "IncompatibleKeys"]
+__all__ = ["Module", "IncompatibleKeys"]
 
 _TABLES = ("_parameters", "_buffers", "_modules")
 _MISSING = object()
-
-
-class StateDictError(ValueError, RuntimeError):
-    """A state dictionary that does not fit; also a RuntimeError, as in PyTorch."""
 
 
 class IncompatibleKeys(NamedTuple):
@@ -112,7 +109,7 @@ class Module:
     def _assign_to_table(self, table: str, name: str, value: Any) -> None:
         allowed = {"_parameters": Parameter, "_buffers": Tensor, "_modules": Module}[table]
         if value is not None and not isinstance(value, allowed):
-            raise TypeError(
+            raise DtypeError(
                 f"{type(self).__name__}.{name} is registered as {table[1:-1]}: expected "
                 f"{allowed.__name__} or None, got {type(value).__name__}")
         self.__dict__[table][name] = value
@@ -123,7 +120,7 @@ class Module:
             raise AttributeError(
                 f"{type(self).__name__}: call super().__init__() before assigning {name!r}")
         if not isinstance(name, str):
-            raise TypeError(f"{table[1:-1]} name must be a string, got {name!r}")
+            raise DtypeError(f"{table[1:-1]} name must be a string, got {name!r}")
         if name == "" or "." in name:
             raise KeyError(f"{table[1:-1]} name must not be empty or contain '.', got {name!r}")
         self.__dict__.pop(name, None)
@@ -257,7 +254,7 @@ class Module:
     def train(self, mode: bool = True) -> Self:
         """Set training mode (dropout active) here and below; return self."""
         if not isinstance(mode, bool):
-            raise ValueError(f"train: mode must be a bool, got {mode!r}")
+            raise ShapeError(f"train: mode must be a bool, got {mode!r}")
         changed = False
         for module in self.modules():
             changed |= module.training is not mode
@@ -378,11 +375,11 @@ class Module:
 
         Raises
         ------
-        StateDictError
+        ValueError
             Naming every missing, unexpected and unfit key.  Nothing has been changed.
         """
         if not isinstance(state_dict, Mapping):
-            raise TypeError(
+            raise DtypeError(
                 f"load_state_dict: expected a mapping, got {type(state_dict).__name__}")
         own = dict(self._named_state())
         missing = [name for name in own if name not in state_dict]
@@ -400,7 +397,7 @@ class Module:
                 except (TypeError, ValueError) as error:
                     problems.append(f"{name}: {error}")
         if problems:
-            raise StateDictError(
+            raise ShapeError(
                 f"{type(self).__name__}.load_state_dict:\n    " + "\n    ".join(problems))
         for name, array in arrays.items():
             own[name].detach().copy_(array)
@@ -430,10 +427,10 @@ def state_array(value: Any, shape: tuple[int, ...]) -> np.ndarray:
         value = value.detach().cpu()       # a torch tensor that requires grad refuses __array__
     array = np.asarray(value)
     if array.dtype.kind not in "fiub":
-        raise TypeError(f"expected an array of real numbers, got {type(value).__name__} "
+        raise DtypeError(f"expected an array of real numbers, got {type(value).__name__} "
                         f"of dtype {array.dtype}")
     if array.shape != tuple(shape):
-        raise ValueError(f"expected shape {tuple(shape)}, got {array.shape}")
+        raise ShapeError(f"expected shape {tuple(shape)}, got {array.shape}")
     return array
 
 
@@ -449,14 +446,14 @@ def _dtype_of_to(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """The dtype among the arguments of ``to``, or None; anything not understood is an error."""
     unknown = set(kwargs) - {"dtype", "device", "non_blocking"}
     if unknown:
-        raise TypeError(f"to: unknown arguments {sorted(unknown)}")
+        raise DtypeError(f"to: unknown arguments {sorted(unknown)}")
     dtype = kwargs.get("dtype")
     for arg in (*args, kwargs.get("device")):
         if isinstance(arg, (bool, type(None))) or str(arg) == "cpu" or getattr(arg, "type", None) == "cpu":
             continue
         if dtype is not None:
-            raise TypeError(f"to: expected one dtype and the device 'cpu', got {args} {kwargs}")
+            raise DtypeError(f"to: expected one dtype and the device 'cpu', got {args} {kwargs}")
         dtype = arg
     if dtype is not None and not _is_floating(dtype):
-        raise TypeError(f"to: expected a floating-point dtype or the device 'cpu', got {dtype!r}")
+        raise DtypeError(f"to: expected a floating-point dtype or the device 'cpu', got {dtype!r}")
     return dtype

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from .. import ops
+from .._core import NotOffered, ShapeError
 from ..tensor import Tensor
 
 __all__ = ["clip_grad_norm_"]
@@ -49,10 +50,10 @@ def clip_grad_norm_(
     algorithm 1.
     """
     if float(norm_type) != 2.0:
-        raise NotImplementedError(
+        raise NotOffered(
             f"clip_grad_norm_: norm_type = {norm_type} is not offered, only 2.0")
     if not max_norm >= 0.0:
-        raise ValueError(f"clip_grad_norm_: max_norm must be at least 0, got {max_norm}")
+        raise ShapeError(f"clip_grad_norm_: max_norm must be at least 0, got {max_norm}")
     if isinstance(parameters, Tensor):
         parameters = [parameters]
     return ops.clip_grad_norm_(list(parameters), float(max_norm),
