@@ -16,13 +16,21 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from math import cos, isfinite, pi
 from typing import Any
 
 from ._core import DtypeError, ShapeError
 
 __all__ = [
-    "Schedule", "constant", "linear", "cosine", "warmup", "warmup_cosine", "join", "from_config",
+    "Schedule",
+    "constant",
+    "cosine",
+    "from_config",
+    "join",
+    "linear",
+    "warmup",
+    "warmup_cosine",
 ]
 
 
@@ -273,14 +281,14 @@ class join(Schedule):
             raise ShapeError(
                 f"join: boundaries must be one fewer than the {len(pieces)} schedules, "
                 f"got {len(boundaries)}")
-        if any(b <= a for a, b in zip((0, *boundaries), boundaries)):
+        if any(b <= a for a, b in pairwise((0, *boundaries))):
             raise ShapeError(f"join: boundaries must increase from at least 1, got {boundaries}")
         object.__setattr__(self, "schedules", pieces)
         object.__setattr__(self, "boundaries", boundaries)
 
     def _value(self, n: int) -> float:
         piece, start = self.schedules[0], 0
-        for candidate, boundary in zip(self.schedules[1:], self.boundaries):
+        for candidate, boundary in zip(self.schedules[1:], self.boundaries, strict=True):
             if n < boundary:
                 break
             piece, start = candidate, boundary

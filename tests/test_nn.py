@@ -466,7 +466,7 @@ def test_what_is_not_offered_says_so(make, words):
 def test_bad_options():
     with pytest.raises(ValueError, match="MSELoss: reduction must be one of"):
         nn.MSELoss(reduction="avg")
-    with pytest.raises(ValueError, match="Dropout: p must be between 0 and 1, got 1.5"):
+    with pytest.raises(ValueError, match=r"Dropout: p must be between 0 and 1, got 1\.5"):
         nn.Dropout(1.5)
     with pytest.raises(ValueError, match="dropout: p must be between 0 and 1, got -1"):
         F.dropout(gd.tensor(X), -1)
@@ -659,5 +659,5 @@ def test_mlp_layers():
     kinds = [type(m).__name__ for m in models.MLP(4, (3, 3), 2, activation="gelu", dropout=0.1).layers]
     assert kinds == ["Linear", "GELU", "Dropout", "Linear", "GELU", "Dropout", "Linear"]
     assert [type(m) for m in models.MLP(4, (), 2).layers] == [nn.Linear]
-    with pytest.raises(ValueError, match="MLP: activation must be one of relu, gelu, .* got 'os.system'"):
+    with pytest.raises(ValueError, match=r"MLP: activation must be one of relu, gelu, .* got 'os.system'"):
         models.MLP(4, (3,), 2, activation="os.system")

@@ -41,7 +41,7 @@ def optax_cosine_decay(init, decay_steps, alpha):
 def optax_join(parts, boundaries):
     def schedule(step):
         output = parts[0](step)
-        for boundary, part in zip(boundaries, parts[1:]):
+        for boundary, part in zip(boundaries, parts[1:], strict=True):
             output = output if step < boundary else part(step - boundary)
         return output
     return schedule
@@ -55,7 +55,7 @@ def optax_warmup_cosine(init, peak, warmup_steps, decay_steps, end):
         [warmup_steps])
 
 
-@pytest.mark.parametrize("ours, theirs", [
+@pytest.mark.parametrize(("ours", "theirs"), [
     (linear(1e-3, 1e-5, 7), optax_linear(1e-3, 1e-5, 7)),
     (cosine(3e-4, 50, end=3e-5), optax_cosine_decay(3e-4, 50, 0.1)),
     (warmup(2.0, 13), optax_linear(0.0, 2.0, 13)),
@@ -140,8 +140,9 @@ def test_joins_nest():
 @pytest.mark.parametrize("schedule", EXAMPLES, ids=IDS)
 def test_schedules_are_values(schedule):
     again = eval(repr(schedule), vars(schedules))
-    assert again == schedule and hash(again) == hash(schedule)
-    assert pickle.loads(pickle.dumps(schedule)) == schedule
+    assert again == schedule
+    assert hash(again) == hash(schedule)
+    assert pickle.loads(pickle.dumps(schedule)) == schedule  # noqa: S301
     assert from_config(json.loads(json.dumps(schedule.config()))) == schedule
     assert all(type(schedule(n)) is float for n in range(12))
     with pytest.raises(AttributeError):
@@ -161,7 +162,7 @@ def test_numpy_arguments_become_plain_numbers():
 
 # ---- errors -----------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("make, error, words", [
+@pytest.mark.parametrize(("make", "error", "words"), [
     (lambda: constant(math.nan), ValueError, "constant: value must be finite"),
     (lambda: constant("fast"), TypeError, "constant: value must be a number"),
     (lambda: linear(0.0, math.inf, 3), ValueError, "linear: end must be finite"),

@@ -9,7 +9,7 @@ from .. import nn
 from .._core import ShapeError
 from ..tensor import Tensor
 
-__all__ = ["MLP", "ACTIVATIONS"]
+__all__ = ["ACTIVATIONS", "MLP"]
 
 #: Activations by name: a literal table, since names may come from a configuration file.
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {

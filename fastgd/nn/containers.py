@@ -9,7 +9,7 @@ from typing import Any, Self
 from .._core import DtypeError, RangeError
 from .module import Module
 
-__all__ = ["Sequential", "ModuleList", "ModuleDict"]
+__all__ = ["ModuleDict", "ModuleList", "Sequential"]
 
 
 class _Indexed(Module):

@@ -10,8 +10,17 @@ from .._core import NotOffered, ShapeError
 from ..tensor import Tensor
 
 __all__ = [
-    "linear", "relu", "gelu", "silu", "tanh", "sigmoid", "softmax", "log_softmax", "dropout",
-    "cross_entropy", "mse_loss",
+    "cross_entropy",
+    "dropout",
+    "gelu",
+    "linear",
+    "log_softmax",
+    "mse_loss",
+    "relu",
+    "sigmoid",
+    "silu",
+    "softmax",
+    "tanh",
 ]
 
 _REDUCTIONS = ("mean", "sum", "none")

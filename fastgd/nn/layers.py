@@ -18,8 +18,19 @@ from .module import Module
 from .parameter import Parameter
 
 __all__ = [
-    "Linear", "Identity", "Flatten", "Dropout", "ReLU", "GELU", "SiLU", "Tanh", "Sigmoid",
-    "Softmax", "LogSoftmax", "CrossEntropyLoss", "MSELoss",
+    "GELU",
+    "CrossEntropyLoss",
+    "Dropout",
+    "Flatten",
+    "Identity",
+    "Linear",
+    "LogSoftmax",
+    "MSELoss",
+    "ReLU",
+    "SiLU",
+    "Sigmoid",
+    "Softmax",
+    "Tanh",
 ]
 
 

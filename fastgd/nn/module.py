@@ -24,7 +24,7 @@ from .._core import DtypeError, ShapeError
 from ..tensor import Tensor
 from .parameter import Parameter
 
-__all__ = ["Module", "IncompatibleKeys"]
+__all__ = ["IncompatibleKeys", "Module"]
 
 _TABLES = ("_parameters", "_buffers", "_modules")
 _MISSING = object()

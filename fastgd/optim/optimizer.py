@@ -26,7 +26,7 @@ from .._core import DtypeError, NotOffered, ShapeError
 from ..ops.optim import optimizer_step
 from ..tensor import Tensor
 
-__all__ = ["Optimizer", "ParamGroup", "Rule", "Range"]
+__all__ = ["Optimizer", "ParamGroup", "Range", "Rule"]
 
 #: Row length of the kernels' table of hyper-parameters (FGD_HYPER in csrc).
 HYPER_COLUMNS = 8
