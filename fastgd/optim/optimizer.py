@@ -256,9 +256,9 @@ class Optimizer:
         recording = _core.is_tracing()
         if not recording:
             self._prepare_step()
-        for flags, members in batches.items():
-            optimizer_step(self, kernel=self.rule.kernel, flags=flags, hyper=self._hyper,
-                           steps=self._steps, entries=[self._entry(i) for i in members])
+        for flags, entries in batches.items():
+            optimizer_step(self, kernel=self.rule.kernel, flags=flags, hyper=self._hyper, steps=self._steps,
+                           entries=entries)
         if not recording:
             self._finish_step()
         return loss
@@ -271,18 +271,16 @@ class Optimizer:
         finally:
             _core.set_grad_enabled_state(previous)
 
-    def _batches(self) -> dict[int, list[int]]:
-        """Indices of the parameters to update, by the kernel flags of their groups."""
+    def _batches(self) -> dict[int, list[tuple[Tensor, Tensor, tuple[Tensor, ...], int, int]]]:
+        """What to update, by the kernel flags of the groups: (p, g, state tensors, group, index)."""
         words = [self.rule.flag_word(group) for group in self.param_groups]
-        batches: dict[int, list[int]] = {}
-        for index, p in enumerate(self._params):
-            if p.grad is not None:
-                batches.setdefault(words[self._group_of[index]], []).append(index)
+        batches: dict[int, list[tuple[Tensor, Tensor, tuple[Tensor, ...], int, int]]] = {}
+        for index, (p, row) in enumerate(zip(self._params, self._group_of, strict=True)):
+            grad = p.grad
+            if grad is not None:
+                entry = (p, grad, self._state_tensors(index), row, index)
+                batches.setdefault(words[row], []).append(entry)
         return batches
-
-    def _entry(self, index: int) -> tuple[Tensor, Tensor, tuple[Tensor, ...], int, int]:
-        p = self._params[index]
-        return p, p.grad, self._state_tensors(index), self._group_of[index], index
 
     def _state_tensors(self, index: int) -> tuple[Tensor, ...]:
         """The state that the kernel takes for a parameter, created on first use."""
