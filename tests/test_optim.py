@@ -12,7 +12,7 @@ import pytest
 
 import fastgd as gd
 from fastgd import nn, optim, schedules
-from fastgd._core import mutation_count
+from fastgd._core import is_grad_enabled, mutation_count
 
 SHAPES = [(7, 5), (5,), (1,), (33, 3), ()]
 # One step in float32 rounds a few times; twelve steps stay well inside this.
@@ -245,11 +245,13 @@ def test_closure():
     optimizer = optim.SGD([p], lr=0.5)
 
     def closure():
+        assert is_grad_enabled()
         p.grad = gd.tensor([1.0, 1.0])
         return "the loss"
 
     with gd.no_grad():
         assert optimizer.step(closure) == "the loss"
+        assert not is_grad_enabled()
     np.testing.assert_array_equal(values([p])[0], [0.5, 1.5])
     assert optimizer.step() is None
 
