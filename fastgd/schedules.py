@@ -34,6 +34,7 @@ __all__ = [
 ]
 
 
+@dataclass(frozen=True)
 class Schedule:
     """Base of all schedules: ``schedule(step) -> float``.
 
@@ -295,14 +296,12 @@ class join(Schedule):
         return float(piece(n - start))
 
     def config(self) -> dict[str, Any]:
+        pieces = []
         for i, piece in enumerate(self.schedules):
             if not isinstance(piece, Schedule):
                 raise DtypeError(f"join: schedules[{i}] = {piece!r} has no config")
-        return {
-            "schedule": "join",
-            "schedules": [piece.config() for piece in self.schedules],
-            "boundaries": list(self.boundaries),
-        }
+            pieces.append(piece.config())
+        return {"schedule": "join", "schedules": pieces, "boundaries": list(self.boundaries)}
 
 
 _REGISTRY: dict[str, type[Schedule]] = {

@@ -104,7 +104,7 @@ class ParamGroup(dict[str, Any]):
     def _refuse_removal(self, *args: Any) -> NoReturn:
         raise ShapeError("param_groups: entries can be changed, not removed")
 
-    __delitem__ = pop = popitem = clear = _refuse_removal  # type: ignore[assignment]
+    __delitem__ = pop = popitem = clear = _refuse_removal
 
 
 class Optimizer:
@@ -150,7 +150,7 @@ class Optimizer:
         if isinstance(params, (Tensor, Mapping, str)):
             raise DtypeError(f"{self._name()}: params must be an iterable of tensors or of groups, "
                              f"got {type(params).__name__}")
-        given = list(params)
+        given: list[Any] = list(params)
         if not given:
             raise ShapeError(f"{self._name()}: params is empty")
         groups = given if isinstance(given[0], Mapping) else [{"params": given}]
