@@ -24,6 +24,7 @@ typedef struct tile_program {
     int8_t writes[TILE_MAX_REGISTERS];                  /* operations that write it, up to 2   */
     int32_t at[TILE_MAX_REGISTERS];                     /* where it lies in scratch, in bytes  */
     int32_t scratch_bytes;
+    uint64_t raw;                                       /* inputs read through their pointer   */
 } tile_program;
 
 /* tail: { n_outputs, n_inputs, n_ops, n_registers, inputs..., outputs..., ops... }. */
