@@ -71,7 +71,7 @@ static ce_partial FGD_T_FN(ce_rows)(const fgd_cross_entropy_args *a, T *loss, T 
         T max[LANES], sum[LANES];
         FGD_T_FN(ce_stats)(max, sum, x + row * classes, rows, classes);
         vec log_sum = V(log)(V(load)(sum));
-        V(store_n)(lse + row, V(add)(V(load)(max), log_sum), (int)rows);
+        V(store_n)(lse + row, V(add)(V(load)(max), log_sum), rows);
         V(store)(sum, log_sum);
         for (int64_t i = 0; i < rows; i++) {
             int64_t l = ce_label(label, a->label_dtype, row + i);
@@ -140,7 +140,7 @@ FGD_INLINE void FGD_T_FN(ce_bwd_row)(T *dx, const T *x, int64_t n, vec lse, vec 
     for (; i + LANES <= n; i += LANES)
         V(store)(dx + i, V(mul)(V(exp)(V(sub)(V(load)(x + i), lse)), g));
     if (i < n) {
-        int rest = (int)(n - i);
+        int64_t rest = n - i;
         V(store_n)(dx + i, V(mul)(V(exp)(V(sub)(V(load_n)(x + i, rest), lse)), g), rest);
     }
 }
@@ -157,7 +157,7 @@ FGD_INLINE void FGD_T_FN(ce_bwd_few)(T *dx, const T *x, const T *lse, int64_t ro
     for (; i + LANES <= rows * n; i += LANES)
         V(store)(dx + i, V(mul)(V(exp)(V(sub)(V(load)(x + i), V(load)(each + i))), g));
     if (i < rows * n) {
-        int rest = (int)(rows * n - i);
+        int64_t rest = rows * n - i;
         vec shifted = V(sub)(V(load_n)(x + i, rest), V(load_n)(each + i, rest));
         V(store_n)(dx + i, V(mul)(V(exp)(shifted), g), rest);
     }

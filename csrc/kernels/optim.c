@@ -133,12 +133,12 @@ static void FGD_T_FN(adam_coefs)(const fgd_optimizer_args *a, void *const *ptr,
 /* ---- updates ----------------------------------------------------------------------------- */
 
 /* One vector (n == LANES, a constant) or the rest of a piece. */
-FGD_INLINE vec FGD_T_FN(load_part)(const T *p, int n)
+FGD_INLINE vec FGD_T_FN(load_part)(const T *p, int64_t n)
 {
     return n == LANES ? V(load)(p) : V(load_n)(p, n);
 }
 
-FGD_INLINE void FGD_T_FN(store_part)(T *p, vec v, int n)
+FGD_INLINE void FGD_T_FN(store_part)(T *p, vec v, int64_t n)
 {
     if (n == LANES)
         V(store)(p, v);
@@ -148,7 +148,7 @@ FGD_INLINE void FGD_T_FN(store_part)(T *p, vec v, int n)
 
 /* buf is NULL if the group has no momentum (a constant to the compiler). */
 FGD_INLINE void FGD_T_FN(sgd_vector)(const FGD_T_FN(sgd_coef) *c, int nesterov, T *p, const T *g,
-                                     T *buf, int n)
+                                     T *buf, int64_t n)
 {
     const vec momentum = V(set1)(c->momentum);
     vec param = FGD_T_FN(load_part)(p, n);
@@ -171,11 +171,11 @@ FGD_INLINE void FGD_T_FN(sgd_piece)(const FGD_T_FN(sgd_coef) *c, int nesterov, T
     for (; i + LANES <= n; i += LANES)
         FGD_T_FN(sgd_vector)(c, nesterov, p + i, g + i, buf ? buf + i : NULL, LANES);
     if (i < n)
-        FGD_T_FN(sgd_vector)(c, nesterov, p + i, g + i, buf ? buf + i : NULL, (int)(n - i));
+        FGD_T_FN(sgd_vector)(c, nesterov, p + i, g + i, buf ? buf + i : NULL, n - i);
 }
 
 FGD_INLINE void FGD_T_FN(adam_vector)(const FGD_T_FN(adam_coef) *c, T *p, const T *g, T *m, T *v,
-                                      T *vmax, int n)
+                                      T *vmax, int64_t n)
 {
     vec param = FGD_T_FN(load_part)(p, n);
     vec grad = V(mul)(FGD_T_FN(load_part)(g, n), V(set1)(c->g_scale));
@@ -209,7 +209,7 @@ FGD_INLINE void FGD_T_FN(adam_piece)(const FGD_T_FN(adam_coef) *coef, T *p, cons
         FGD_T_FN(adam_vector)(&c, p + i, g + i, m + i, v + i, vmax ? vmax + i : NULL, LANES);
     if (i < n)
         FGD_T_FN(adam_vector)(&c, p + i, g + i, m + i, v + i, vmax ? vmax + i : NULL,
-                              (int)(n - i));
+                              n - i);
 }
 
 /* ---- the step kernels -------------------------------------------------------------------- */

@@ -120,10 +120,10 @@ FGD_INLINE T FGD_T_FN(reduce_lanes)(int kind, vec v)
 
 FGD_INLINE vec FGD_T_FN(reduce_load_n)(int kind, const T *x, int64_t n)
 {
-    vec v = V(load_n)(x, (int)n);
+    vec v = V(load_n)(x, n);
     if (kind == REDUCE_SUM)
         return v;
-    return V(select)(V(mask_n)((int)n), v, V(set1)(FGD_T_FN(reduce_identity)(kind)));
+    return V(select)(V(mask_n)(n), v, V(set1)(FGD_T_FN(reduce_identity)(kind)));
 }
 
 /* One block, n <= FGD_SUM_BLOCK. */
@@ -170,7 +170,7 @@ static inline T FGD_T_FN(sum_contiguous)(const T *x, int64_t n)
 
 /* ---- inner > 1: columns ------------------------------------------------------------------ */
 
-FGD_INLINE void FGD_T_FN(reduce_store)(int kind, T *y, vec acc, int n, int first)
+FGD_INLINE void FGD_T_FN(reduce_store)(int kind, T *y, vec acc, int64_t n, int first)
 {
     if (!first)
         acc = FGD_T_FN(reduce_combine)(kind, V(load_n)(y, n), acc);
@@ -202,7 +202,7 @@ FGD_INLINE void FGD_T_FN(reduce_columns)(int kind, T *y, const T *x, int64_t row
         FGD_T_FN(reduce_store)(kind, y + j, acc, LANES, first);
     }
     if (j < cols) {
-        int n = (int)(cols - j);
+        int64_t n = cols - j;
         vec acc = identity;
         for (int64_t i = 0; i < rows; i++)
             acc = FGD_T_FN(reduce_combine)(kind, acc, V(load_n)(x + i * inner + j, n));
@@ -316,5 +316,9 @@ FGD_RUN(reduce)
             FGD_T_FN(reduce_divide)(a, y, phase, begin, end);
     }
 }
+
+/* ---- argmax ------------------------------------------------------------------------------ */
+
+FGD_INLINE int FGD_T_FN(argmax_beats)(T x, T best) { return x > best || (x != x && best == best); }
 
 #include "argmax.inc"

@@ -9,6 +9,8 @@
 #define FGD_T_SUFFIX _i64
 #define FGD_T_FN(name) FGD_CAT(FGD_CAT(name, _i64), FGD_TIER_SUFFIX)
 
+FGD_INLINE int FGD_T_FN(argmax_beats)(T x, T best) { return x > best; }
+
 #include "argmax.inc"
 
 FGD_INLINE int64_t FGD_T_FN(reduce_combine)(int kind, int64_t acc, int64_t x)

@@ -16,12 +16,6 @@
 
 /* ---- statistics of a contiguous row ------------------------------------------------------ */
 
-/* Lanes from n on hold `fill`. */
-FGD_INLINE vec FGD_T_FN(load_fill)(const T *x, int64_t n, T fill)
-{
-    return V(select)(V(mask_n)((int)n), V(load_n)(x, (int)n), V(set1)(fill));
-}
-
 FGD_INLINE T FGD_T_FN(row_max)(const T *x, int64_t n)
 {
     const vec lowest = V(set1)(-(T)INFINITY);
@@ -36,7 +30,7 @@ FGD_INLINE T FGD_T_FN(row_max)(const T *x, int64_t n)
     for (; i + LANES <= n; i += LANES)
         m0 = V(max)(m0, V(load)(x + i));
     if (i < n)
-        m1 = V(max)(m1, FGD_T_FN(load_fill)(x + i, n - i, -(T)INFINITY));
+        m1 = V(max)(m1, V(select)(V(mask_n)(n - i), V(load_n)(x + i, n - i), lowest));
     return V(hmax)(V(max)(V(max)(m0, m1), V(max)(m2, m3)));
 }
 
@@ -61,11 +55,11 @@ FGD_INLINE T FGD_T_FN(block_sum_exp)(T *y, const T *x, int64_t n, vec max)
         s0 = V(add)(s0, FGD_T_FN(exp_shifted)(y ? y + i : NULL, x + i, max)), i += LANES;
     if (i < n) {
         /* x - max of a filler is -inf or, in a row that is NaN anyway, NaN; its exp is dropped */
-        int rest = (int)(n - i);
+        int64_t rest = n - i;
         vec e = V(exp)(V(sub)(V(load_n)(x + i, rest), max));
         if (y)
             V(store_n)(y + i, e, rest);
-        s1 = V(add)(s1, V(select)(V(mask_n)(rest), e, V(zero)()));
+        s1 = V(add)(s1, V(keep)(V(mask_n)(rest), e));
     }
     return V(hsum)(V(add)(s0, s1));
 }
@@ -96,8 +90,8 @@ FGD_INLINE void FGD_T_FN(few_load)(T (*t)[LANES], const T *x, int64_t rows, int6
 
 FGD_INLINE vec FGD_T_FN(few_max)(T (*t)[LANES], int64_t n)
 {
-    vec max = V(load)(t[0]);
-    for (int64_t c = 1; c < n; c++)
+    vec max = V(set1)(-(T)INFINITY);
+    for (int64_t c = 0; c < n; c++)
         max = V(max)(max, V(load)(t[c]));
     return max;
 }
@@ -144,20 +138,20 @@ static void FGD_T_FN(softmax_row)(T *y, const T *x, int64_t n, int is_log)
         for (; i + LANES <= n; i += LANES)
             V(store)(y + i, V(sub)(V(sub)(V(load)(x + i), vmax), log_sum));
         if (i < n) {
-            vec v = V(load_n)(x + i, (int)(n - i));
-            V(store_n)(y + i, V(sub)(V(sub)(v, vmax), log_sum), (int)(n - i));
+            vec v = V(load_n)(x + i, n - i);
+            V(store_n)(y + i, V(sub)(V(sub)(v, vmax), log_sum), n - i);
         }
     } else {
         const vec scale = V(set1)((T)(1 / FGD_T_FN(row_sum_exp)(y, x, n, max)));
         for (; i + LANES <= n; i += LANES)
             V(store)(y + i, V(mul)(V(load)(y + i), scale));
         if (i < n)
-            V(store_n)(y + i, V(mul)(V(load_n)(y + i, (int)(n - i)), scale), (int)(n - i));
+            V(store_n)(y + i, V(mul)(V(load_n)(y + i, n - i), scale), n - i);
     }
 }
 
 /* n <= LANES columns of one outer index. */
-FGD_INLINE void FGD_T_FN(softmax_columns)(T *y, const T *x, int64_t r, int64_t inner, int n,
+FGD_INLINE void FGD_T_FN(softmax_columns)(T *y, const T *x, int64_t r, int64_t inner, int64_t n,
                                           int is_log)
 {
     vec max = V(load_n)(x, n), sum = V(zero)();
@@ -204,7 +198,7 @@ FGD_INLINE T FGD_T_FN(softmax_bwd_block)(const T *dy, const T *y, int64_t n, int
         i += LANES;
     }
     if (i < n) {
-        int rest = (int)(n - i);
+        int64_t rest = n - i;
         s1 = FGD_T_FN(softmax_bwd_term)(s1, V(load_n)(dy + i, rest), V(load_n)(y + i, rest),
                                         is_log);
     }
@@ -221,7 +215,7 @@ FGD_INLINE void FGD_T_FN(softmax_bwd_row)(T *dx, const T *dy, const T *y, int64_
     for (; i + LANES <= n; i += LANES)
         V(store)(dx + i, FGD_T_FN(softmax_bwd_dx)(sum, V(load)(dy + i), V(load)(y + i), is_log));
     if (i < n) {
-        int rest = (int)(n - i);
+        int64_t rest = n - i;
         vec v = FGD_T_FN(softmax_bwd_dx)(sum, V(load_n)(dy + i, rest), V(load_n)(y + i, rest),
                                          is_log);
         V(store_n)(dx + i, v, rest);
@@ -229,7 +223,8 @@ FGD_INLINE void FGD_T_FN(softmax_bwd_row)(T *dx, const T *dy, const T *y, int64_
 }
 
 FGD_INLINE void FGD_T_FN(softmax_bwd_columns)(T *dx, const T *dy, const T *y, int64_t r,
-                                              int64_t inner, int n, int is_log)
+                                              int64_t inner, int64_t n,
+                                              int is_log)
 {
     vec sum = V(zero)();
     for (int64_t i = 0; i < r * inner; i += inner)
@@ -284,7 +279,7 @@ FGD_RUN(softmax_fwd)
                 FGD_T_FN(softmax_row)(y + row * r, x + row * r, r, is_log);
         } else {
             int64_t column = item % strips * LANES, at = item / strips * r * inner + column;
-            int n = (int)cut_min(LANES, inner - column);
+            int64_t n = cut_min(LANES, inner - column);
             FGD_T_FN(softmax_columns)(y + at, x + at, r, inner, n, is_log);
         }
     }
@@ -307,7 +302,7 @@ FGD_RUN(softmax_bwd)
                 FGD_T_FN(softmax_bwd_row)(dx + at, dy + at, y + at, r, is_log);
         } else {
             int64_t column = item % strips * LANES, at = item / strips * r * inner + column;
-            int n = (int)cut_min(LANES, inner - column);
+            int64_t n = cut_min(LANES, inner - column);
             FGD_T_FN(softmax_bwd_columns)(dx + at, dy + at, y + at, r, inner, n, is_log);
         }
     }
