@@ -197,19 +197,30 @@ static int64_t G(batch_offset)(const fgd_gemm_args *g, const int64_t *strides, i
     return offset;
 }
 
-/* dst[p * width + i] = src[i * across + p * along] */
+static inline void G(copy)(T *dst, const T *src, int64_t count)
+{
+    for (; count > MICRO_LANES; count -= MICRO_LANES, dst += MICRO_LANES, src += MICRO_LANES)
+        MICRO_store(dst, MICRO_load(src));
+    if (count > 0)
+        MICRO_store_mask(dst, MICRO_load_mask(src, MICRO_mask(count)), MICRO_mask(count));
+}
+
+/* dst[p * width + i] = src[i * across + p * along].  One of the strides is usually 1. */
 static void G(pack_panel)(T *dst, int64_t width, const T *src, int64_t count, int64_t across,
                           int64_t k, int64_t along)
 {
-    if (across == 1) {
-        for (int64_t p = 0; p < k; p++)
+    int64_t p = 0;
+    if (along == 1 && across != 1)
+        for (; p + MICRO_LANES <= k; p += MICRO_LANES)
+            for (int64_t i = 0; i < count; i += MICRO_LANES)
+                G(transpose)(dst + p * width + i, width, src + i * across + p, across,
+                             G(min)(MICRO_LANES, count - i));
+    for (; p < k; p++)
+        if (across == 1)
+            G(copy)(dst + p * width, src + p * along, count);
+        else
             for (int64_t i = 0; i < count; i++)
-                dst[p * width + i] = src[p * along + i];
-        return;
-    }
-    for (int64_t i = 0; i < count; i++)
-        for (int64_t p = 0; p < k; p++)
-            dst[p * width + i] = src[i * across + p * along];
+                dst[p * width + i] = src[i * across + p * along];
 }
 
 static void G(pack)(T *dst, const gemm_side *s, int64_t first, int64_t last, const T *src,
