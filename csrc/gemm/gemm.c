@@ -55,6 +55,12 @@ static inline int64_t G(max)(int64_t a, int64_t b)
     return a > b ? a : b;
 }
 
+/* Elements of a packed panel, with room behind it for the last store to spill. */
+static inline int64_t G(panel_size)(const gemm_side *s, int64_t k)
+{
+    return s->width * k + MICRO_LANES;
+}
+
 static inline int64_t G(panel_start)(const gemm_side *s, int64_t p)
 {
     return G(min)(s->size, p * s->low + G(min)(p, s->wide));
@@ -148,12 +154,12 @@ static void G(cut)(const fgd_gemm_args *g, gemm_cut *cut)
     const int64_t size = (int64_t)sizeof(T);
     cut->inner_copies = G(is_shared_by_batches)(g, inner_batch) ? 1 : cut->batch;
     cut->inner_bytes = cut->pack_inner
-        ? cut->inner_copies * inner->panels * inner->width * g->k * size : 0;
+        ? cut->inner_copies * inner->panels * G(panel_size)(inner, g->k) * size : 0;
     cut->inner_bytes = (cut->inner_bytes + 63) & ~(int64_t)63;
     cut->sums_bytes = cut->segments > 1 ? cut->batch * cut->k_blocks * g->m * g->n * size : 0;
     cut->strip_bytes = cut->pack_outer
-        ? outer->per_item * outer->width * size
-          * G(min)(g->k, cut->per_segment * FGD_GEMM_KC) : 0;
+        ? outer->per_item * size
+          * G(panel_size)(outer, G(min)(g->k, cut->per_segment * FGD_GEMM_KC)) : 0;
     cut->strip_bytes = (cut->strip_bytes + 63) & ~(int64_t)63;
     cut->total_bytes = 0;
     if (cut->segments > 1)
@@ -179,7 +185,7 @@ static inline const T *G(panel)(const G(view) *v, int64_t p, int64_t start, int6
 
 static G(view) G(packed_view)(const T *x, const gemm_side *s, int64_t k)
 {
-    return (G(view)){ x, s->width * k, 0, 1, s->width };
+    return (G(view)){ x, G(panel_size)(s, k), 0, 1, s->width };
 }
 
 static G(view) G(direct_view)(const T *x, int64_t across, int64_t along)
@@ -202,19 +208,21 @@ static inline void G(copy)(T *dst, const T *src, int64_t count)
     for (; count > MICRO_LANES; count -= MICRO_LANES, dst += MICRO_LANES, src += MICRO_LANES)
         MICRO_store(dst, MICRO_load(src));
     if (count > 0)
-        MICRO_store_mask(dst, MICRO_load_mask(src, MICRO_mask(count)), MICRO_mask(count));
+        MICRO_store(dst, MICRO_load_mask(src, MICRO_mask(count)));
 }
 
-/* dst[p * width + i] = src[i * across + p * along].  One of the strides is usually 1. */
+/* dst[p * width + i] = src[i * across + p * along].  One of the strides is usually 1.  Whole
+ * vectors are stored: what they spill into the next step of k is overwritten later (which is why
+ * squares are taken from the right), and behind a panel lies room for one vector.  A masked store
+ * costs tens of cycles on some AVX2 CPUs. */
 static void G(pack_panel)(T *dst, int64_t width, const T *src, int64_t count, int64_t across,
                           int64_t k, int64_t along)
 {
     int64_t p = 0;
     if (along == 1 && across != 1)
         for (; p + MICRO_LANES <= k; p += MICRO_LANES)
-            for (int64_t i = 0; i < count; i += MICRO_LANES)
-                G(transpose)(dst + p * width + i, width, src + i * across + p, across,
-                             G(min)(MICRO_LANES, count - i));
+            for (int64_t i = (count - 1) / MICRO_LANES * MICRO_LANES; i >= 0; i -= MICRO_LANES)
+                G(transpose)(dst + p * width + i, width, src + i * across + p, across, count - i);
     for (; p < k; p++)
         if (across == 1)
             G(copy)(dst + p * width, src + p * along, count);
@@ -226,7 +234,7 @@ static void G(pack_panel)(T *dst, int64_t width, const T *src, int64_t count, in
 static void G(pack)(T *dst, const gemm_side *s, int64_t first, int64_t last, const T *src,
                     int64_t across, int64_t k, int64_t along)
 {
-    for (int64_t p = first; p < last; p++, dst += s->width * k) {
+    for (int64_t p = first; p < last; p++, dst += G(panel_size)(s, k)) {
         const int64_t start = G(panel_start)(s, p), end = G(panel_start)(s, p + 1);
         G(pack_panel)(dst, s->width, src + start * across, end - start, across, k, along);
     }
@@ -462,7 +470,7 @@ static void G(pack_inner)(const G(job) *job, int64_t begin, int64_t end)
         const int64_t copy = u / side->panels, p = u % side->panels;
         const T *x = cut->outer_is_b ? job->a + G(batch_offset)(g, g->a_batch, copy)
                                      : job->b + G(batch_offset)(g, g->b_batch, copy);
-        G(pack)(job->inner + u * side->width * g->k, side, p, p + 1, x, across, g->k, along);
+        G(pack)(job->inner + u * G(panel_size)(side, g->k), side, p, p + 1, x, across, g->k, along);
     }
 }
 

@@ -30,13 +30,12 @@
 #define MICRO_add(a, b) MICRO_MM(add)(a, b)
 #define MICRO_fma(a, b, c) MICRO_MM(fmadd)(a, b, c)
 
-/* dst[p * dst_rs + i] = src[i * src_rs + p] for p < MICRO_LANES and i < rows <= MICRO_LANES;
+/* dst[p * dst_rs + i] = src[i * src_rs + p] for p, i < MICRO_LANES (beyond `rows` rows undefined);
  * see micro_avx512.h for the method. */
 #if FGD_T_IS_F32
 static inline void G(transpose)(float *dst, int64_t dst_rs, const float *src, int64_t src_rs,
                                 int64_t rows)
 {
-    const __m256i keep = MICRO_mask(rows);
     const float *row[8];
     for (int i = 0; i < 8; i++)
         row[i] = src + (i < rows ? i : 0) * src_rs;
@@ -47,17 +46,16 @@ static inline void G(transpose)(float *dst, int64_t dst_rs, const float *src, in
                                         _mm_loadu_ps(row[r + 4] + p), 1);
         const __m256 lo01 = _mm256_unpacklo_ps(z[0], z[1]), hi01 = _mm256_unpackhi_ps(z[0], z[1]);
         const __m256 lo23 = _mm256_unpacklo_ps(z[2], z[3]), hi23 = _mm256_unpackhi_ps(z[2], z[3]);
-        _mm256_maskstore_ps(dst, keep, _mm256_shuffle_ps(lo01, lo23, 0x44));
-        _mm256_maskstore_ps(dst + dst_rs, keep, _mm256_shuffle_ps(lo01, lo23, 0xee));
-        _mm256_maskstore_ps(dst + 2 * dst_rs, keep, _mm256_shuffle_ps(hi01, hi23, 0x44));
-        _mm256_maskstore_ps(dst + 3 * dst_rs, keep, _mm256_shuffle_ps(hi01, hi23, 0xee));
+        _mm256_storeu_ps(dst, _mm256_shuffle_ps(lo01, lo23, 0x44));
+        _mm256_storeu_ps(dst + dst_rs, _mm256_shuffle_ps(lo01, lo23, 0xee));
+        _mm256_storeu_ps(dst + 2 * dst_rs, _mm256_shuffle_ps(hi01, hi23, 0x44));
+        _mm256_storeu_ps(dst + 3 * dst_rs, _mm256_shuffle_ps(hi01, hi23, 0xee));
     }
 }
 #else
 static inline void G(transpose)(double *dst, int64_t dst_rs, const double *src, int64_t src_rs,
                                 int64_t rows)
 {
-    const __m256i keep = MICRO_mask(rows);
     const double *row[4];
     for (int i = 0; i < 4; i++)
         row[i] = src + (i < rows ? i : 0) * src_rs;
@@ -66,8 +64,8 @@ static inline void G(transpose)(double *dst, int64_t dst_rs, const double *src, 
         UNROLL for (int r = 0; r < 2; r++)
             z[r] = _mm256_insertf128_pd(_mm256_castpd128_pd256(_mm_loadu_pd(row[r] + p)),
                                         _mm_loadu_pd(row[r + 2] + p), 1);
-        _mm256_maskstore_pd(dst, keep, _mm256_unpacklo_pd(z[0], z[1]));
-        _mm256_maskstore_pd(dst + dst_rs, keep, _mm256_unpackhi_pd(z[0], z[1]));
+        _mm256_storeu_pd(dst, _mm256_unpacklo_pd(z[0], z[1]));
+        _mm256_storeu_pd(dst + dst_rs, _mm256_unpackhi_pd(z[0], z[1]));
     }
 }
 #endif

@@ -28,14 +28,13 @@
 #define MICRO_add(a, b) MICRO_MM(add)(a, b)
 #define MICRO_fma(a, b, c) MICRO_MM(fmadd)(a, b, c)
 
-/* dst[p * dst_rs + i] = src[i * src_rs + p] for p < MICRO_LANES and i < rows <= MICRO_LANES.
+/* dst[p * dst_rs + i] = src[i * src_rs + p] for p, i < MICRO_LANES; beyond `rows` rows the values are undefined.
  * 128-bit pieces of four (two) rows are gathered into one register so that the transposition
  * never crosses a lane: the first half of the shuffles of the usual method become loads. */
 #if FGD_T_IS_F32
 static inline void G(transpose)(float *dst, int64_t dst_rs, const float *src, int64_t src_rs,
                                 int64_t rows)
 {
-    const __mmask16 keep = MICRO_mask(rows);
     const float *row[16];
     for (int i = 0; i < 16; i++)
         row[i] = src + (i < rows ? i : 0) * src_rs;
@@ -49,17 +48,16 @@ static inline void G(transpose)(float *dst, int64_t dst_rs, const float *src, in
         }
         const __m512 lo01 = _mm512_unpacklo_ps(z[0], z[1]), hi01 = _mm512_unpackhi_ps(z[0], z[1]);
         const __m512 lo23 = _mm512_unpacklo_ps(z[2], z[3]), hi23 = _mm512_unpackhi_ps(z[2], z[3]);
-        _mm512_mask_storeu_ps(dst, keep, _mm512_shuffle_ps(lo01, lo23, 0x44));
-        _mm512_mask_storeu_ps(dst + dst_rs, keep, _mm512_shuffle_ps(lo01, lo23, 0xee));
-        _mm512_mask_storeu_ps(dst + 2 * dst_rs, keep, _mm512_shuffle_ps(hi01, hi23, 0x44));
-        _mm512_mask_storeu_ps(dst + 3 * dst_rs, keep, _mm512_shuffle_ps(hi01, hi23, 0xee));
+        _mm512_storeu_ps(dst, _mm512_shuffle_ps(lo01, lo23, 0x44));
+        _mm512_storeu_ps(dst + dst_rs, _mm512_shuffle_ps(lo01, lo23, 0xee));
+        _mm512_storeu_ps(dst + 2 * dst_rs, _mm512_shuffle_ps(hi01, hi23, 0x44));
+        _mm512_storeu_ps(dst + 3 * dst_rs, _mm512_shuffle_ps(hi01, hi23, 0xee));
     }
 }
 #else
 static inline void G(transpose)(double *dst, int64_t dst_rs, const double *src, int64_t src_rs,
                                 int64_t rows)
 {
-    const __mmask8 keep = MICRO_mask(rows);
     const double *row[8];
     for (int i = 0; i < 8; i++)
         row[i] = src + (i < rows ? i : 0) * src_rs;
@@ -71,8 +69,8 @@ static inline void G(transpose)(double *dst, int64_t dst_rs, const double *src, 
             v = _mm512_insertf64x2(v, _mm_loadu_pd(row[r + 4] + p), 2);
             z[r] = _mm512_insertf64x2(v, _mm_loadu_pd(row[r + 6] + p), 3);
         }
-        _mm512_mask_storeu_pd(dst, keep, _mm512_unpacklo_pd(z[0], z[1]));
-        _mm512_mask_storeu_pd(dst + dst_rs, keep, _mm512_unpackhi_pd(z[0], z[1]));
+        _mm512_storeu_pd(dst, _mm512_unpacklo_pd(z[0], z[1]));
+        _mm512_storeu_pd(dst + dst_rs, _mm512_unpackhi_pd(z[0], z[1]));
     }
 }
 #endif

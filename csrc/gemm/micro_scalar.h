@@ -50,11 +50,11 @@ static inline void G(micro_store)(T *p, MICRO_VEC v)
 #define MICRO_add(a, b) ((a) + (b))
 #define MICRO_fma(a, b, c) ((a) * (b) + (c))
 
-/* dst[p * dst_rs + i] = src[i * src_rs + p] for p < MICRO_LANES and i < rows <= MICRO_LANES */
+/* dst[p * dst_rs + i] = src[i * src_rs + p] for p, i < MICRO_LANES and i < rows */
 static inline void G(transpose)(T *dst, int64_t dst_rs, const T *src, int64_t src_rs,
                                 int64_t rows)
 {
     for (int p = 0; p < MICRO_LANES; p++)
-        for (int64_t i = 0; i < rows; i++)
+        for (int64_t i = 0; i < rows && i < MICRO_LANES; i++)
             dst[p * dst_rs + i] = src[i * src_rs + p];
 }
