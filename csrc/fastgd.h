@@ -122,9 +122,11 @@ enum {
 
 /* What the table says of a kernel, for the binding, explain() and the tests. */
 typedef struct fgd_kernel_info {
-    const char *name, *args, *fields, *operands, *text;
+    const char *name, *args, *operands, *text;
 } fgd_kernel_info;
 const fgd_kernel_info *fgd_kernel_describe(int kernel);      /* NULL if out of range */
+/* The field list of the index-th argument struct as written in kernels.def; NULL past the last. */
+const char *fgd_args_fields(int index, const char **name);
 
 /* The operations of the elementwise kernel's inner programs (csrc/kernels/elementwise.def). */
 typedef struct fgd_tile_op_info {
@@ -144,6 +146,9 @@ void fgd_alloc_fail_at(int64_t n);              /* test hook: the n-th next call
 int64_t fgd_alloc_live_bytes(void);
 int64_t fgd_alloc_peak_bytes(int reset);
 void fgd_alloc_trim(void);                      /* give cached blocks back to the system        */
+
+/* Leaves an enclosing fork safe in the child: locks are reset, work runs serially from then on. */
+void fgd_after_fork_in_child(void);
 
 /* ---- threads ----------------------------------------------------------------------------- */
 
