@@ -34,6 +34,8 @@ class Dataset:
         The labels in their order; empty for regression.
     feature_shape : tuple of int
         Shape of one sample before it was flattened, such as (8, 8) for an image.
+    scaled : bool
+        The features share one scale already, near 1, as pixels do; standardizing each would only amplify rare ones.
     """
 
     x: np.ndarray
@@ -42,6 +44,7 @@ class Dataset:
     feature_names: tuple[str, ...]
     classes: tuple[str | int, ...] = ()
     feature_shape: tuple[int, ...] = ()
+    scaled: bool = False
 
     def __post_init__(self) -> None:
         if self.x.ndim != 2 or self.y.ndim != 1 or len(self.x) != len(self.y):

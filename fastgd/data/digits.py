@@ -1,7 +1,7 @@
 """The handwritten digits that come with the package, so that a first run needs no download.
 
 E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository, 1998,
-https://doi.org/10.24432/C50P49, licensed CC BY 4.0. What was changed is written in DIGITS.txt beside this file.
+https://doi.org/10.24432/C50P49, licensed CC BY 4.0. What was changed is written in DIGITS.md beside this file.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ def load_digits(split: str = "all") -> Dataset:
         feature_names=tuple(f"pixel {row},{column}" for row in range(8) for column in range(8)),
         classes=tuple(range(10)),
         feature_shape=(8, 8),
+        scaled=True,
     )
     if split == "all":
         return data

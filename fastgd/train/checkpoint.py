@@ -99,10 +99,10 @@ def save_checkpoint(folder: str | Path, tensors: Mapping[str, Any], state: Mappi
     with _staged(folder) as staging:
         staging.mkdir()
         files = {MODEL: _write_tensors(staging / MODEL, tensors), STATE: _write_tensors(staging / STATE, arrays)}
-        index = {"schema": SCHEMA, "fastgd": version(), "files": files, "state": tree}
+        index = {"schema": SCHEMA, "fastgd": _version(), "files": files, "state": tree}
         index["sha256"] = _digest_of_index(index)
         write_text(staging / INDEX, json.dumps(index, indent=1, allow_nan=False))
-        _sync(staging)
+        sync(staging)
         os.rename(staging, folder)
     return folder
 
@@ -252,7 +252,7 @@ def _staged(target: Path) -> Iterator[Path]:
         else:
             staging.unlink(missing_ok=True)
         raise
-    _sync(target.parent)
+    sync(target.parent)
 
 
 def _write_tensors(path: Path, tensors: Mapping[str, Any], notes: dict[str, str] | None = None) -> str:
@@ -264,7 +264,7 @@ def _write_tensors(path: Path, tensors: Mapping[str, Any], notes: dict[str, str]
         raise OSError(f"{path}: could not be written: {error}") from None
     os.chmod(path, 0o666 & ~_umask())  # the library makes files that only their owner may read
     _read_header(path)
-    _sync(path)
+    sync(path)
     return _digest(path)
 
 
@@ -279,7 +279,7 @@ def _solid(name: str, array: np.ndarray) -> np.ndarray:
 def write_text(path: Path, text: str) -> None:
     """Write a file through to the disk."""
     path.write_text(text, encoding="utf-8")
-    _sync(path)
+    sync(path)
 
 
 def make_folder(path: Path) -> None:
@@ -287,10 +287,10 @@ def make_folder(path: Path) -> None:
     if not path.is_dir():
         make_folder(path.parent)
         path.mkdir(exist_ok=True)
-        _sync(path.parent)
+        sync(path.parent)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Wait until a file, or the list of names in a folder, is on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -308,6 +308,12 @@ def _umask() -> int:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _version() -> str:
+    from fastgd import __version__  # late: fastgd itself offers save and load from here
+
+    return __version__
 
 
 def _digest_of_index(index: Mapping[str, Any]) -> str:
