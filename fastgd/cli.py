@@ -183,7 +183,8 @@ def _whole_numbers(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"expected whole numbers with commas between, such as 128,64; got {text!r}")
+        fault = f"expected whole numbers with commas between, such as 128,64; got {text!r}"
+        raise argparse.ArgumentTypeError(fault) from None
 
 
 def _train(options: argparse.Namespace) -> int:

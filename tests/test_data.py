@@ -419,9 +419,7 @@ def test_npz_truncated_at_every_byte(tmp_path):
 
 def test_npy_that_promises_too_much(tmp_path):
     buffer = io.BytesIO()
-    np.lib.format.write_array_header_1_0(
-        buffer, {"descr": "<f8", "fortran_order": False, "shape": (2**40, 2**20)}
-    )
+    np.lib.format.write_array_header_1_0(buffer, {"descr": "<f8", "fortran_order": False, "shape": (2**40, 2**20)})
     path = tmp_path / "huge.npy"
     path.write_bytes(buffer.getvalue() + bytes(64))
     with pytest.raises(ValueError, match="more than the file holds"):

@@ -10,10 +10,11 @@ import csv
 import difflib
 import math
 import zipfile
+import zlib
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, NoReturn
+from typing import IO, Any
 
 import numpy as np
 
@@ -23,6 +24,8 @@ __all__ = ["load_csv", "load_dataset", "load_numpy"]
 
 TASKS = ("auto", "classification", "regression")
 DELIMITERS = ",;\t"
+
+Row = tuple[int, list[str]]  # line number, cells
 
 
 def load_dataset(path: str | Path, target: str | int | None = None, task: str = "auto") -> Dataset:
@@ -75,11 +78,11 @@ def _read_table(path: Path, file: IO[str], target: str | int | None, task: str) 
     rows = _rows(path, csv.reader(file, delimiter=delimiter, strict=True))
     first = next(rows, None)
     if first is None:
-        _fail(path, 1, None, "the file is empty")
+        raise _error(path, 1, None, "the file is empty")
     second = next(rows, None)
     width = len(first[1])
     if width < 2:
-        _fail(path, first[0], 1, "expected at least two columns, features and a target, separated by commas")
+        raise _error(path, first[0], 1, "expected at least two columns, features and a target, separated by commas")
     names, column = _header(path, first, second, target)
     body = [first, second] if names is None else [second]
     if names is None:
@@ -90,21 +93,21 @@ def _read_table(path: Path, file: IO[str], target: str | int | None, task: str) 
     values = array("d")
     for line, cells in _chain(body, rows):
         if len(cells) != width:
-            _fail(path, line, None, f"expected {width} values as in line {first[0]}, got {len(cells)}")
+            raise _error(path, line, None, f"expected {width} values as in line {first[0]}, got {len(cells)}")
         labels.append(cells.pop(column).strip())
         values.extend(_numbers(path, line, cells, column, names))
         lines.append(line)
     if not lines:
-        _fail(path, first[0], None, "there is a header but no data below it")
+        raise _error(path, first[0], None, "there is a header but no data below it")
 
     x = np.frombuffer(values, dtype=np.float64).reshape(len(lines), width - 1)
     if not np.isfinite(x).all():
         row, feature = np.argwhere(~np.isfinite(x))[0]
         where = feature + (feature >= column)
-        _fail(path, lines[row], where + 1, f"{x[row, feature]} in {names[where]!r} is not a finite number")
+        raise _error(path, lines[row], where + 1, f"{x[row, feature]} in {names[where]!r} is not a finite number")
     for line, label in zip(lines, labels, strict=True):
         if not label:
-            _fail(path, line, column + 1, f"the target {names[column]!r} is empty")
+            raise _error(path, line, column + 1, f"the target {names[column]!r} is empty")
     y, classes = _targets(str(path), labels, task)
     feature_names = tuple(name for index, name in enumerate(names) if index != column)
     return Dataset(_float32(str(path), x), y, path.stem, feature_names, classes)
@@ -116,7 +119,7 @@ def _delimiter(file: IO[str]) -> str:
     return max(DELIMITERS, key=line.count)
 
 
-def _rows(path: Path, reader) -> Iterator[tuple[int, list[str]]]:
+def _rows(path: Path, reader: Any) -> Iterator[Row]:
     """Yield (line number, cells) of the rows that are not blank."""
     while True:
         try:
@@ -124,17 +127,17 @@ def _rows(path: Path, reader) -> Iterator[tuple[int, list[str]]]:
         except StopIteration:
             return
         except csv.Error as error:
-            _fail(path, reader.line_num, None, str(error))
+            raise _error(path, reader.line_num, None, str(error)) from None
         if any(cell.strip() for cell in cells):
             yield reader.line_num, cells
 
 
-def _chain(body: list, rows: Iterator) -> Iterator:
+def _chain(body: list[Row | None], rows: Iterator[Row]) -> Iterator[Row]:
     yield from (row for row in body if row is not None)
     yield from rows
 
 
-def _header(path: Path, first, second, target) -> tuple[list[str] | None, int]:
+def _header(path: Path, first: Row, second: Row | None, target: str | int | None) -> tuple[list[str] | None, int]:
     """Return the names, or None if the first row is data, and the index of the target."""
     line, cells = first
     names = [cell.strip() for cell in cells]
@@ -144,7 +147,7 @@ def _header(path: Path, first, second, target) -> tuple[list[str] | None, int]:
     if column is None:
         close = difflib.get_close_matches(str(target), names, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
-        _fail(path, line, None, f"no column {target!r} among {', '.join(map(repr, names))}{hint}")
+        raise _error(path, line, None, f"no column {target!r} among {', '.join(map(repr, names))}{hint}")
     others = [name for index, name in enumerate(names) if index != column]
     below = second[1][column] if second is not None and len(second[1]) == len(names) else ""
     is_header = not all(map(_is_number, others)) or (not _is_number(names[column]) and _is_number(below))
@@ -162,7 +165,7 @@ def _position(target: str | int | None, width: int) -> int | None:
 def _unique(path: Path, line: int, names: list[str]) -> list[str]:
     for index, name in enumerate(names):
         if name in names[:index]:
-            _fail(path, line, index + 1, f"the header has {name!r} twice")
+            raise _error(path, line, index + 1, f"the header has {name!r} twice")
     return names
 
 
@@ -174,7 +177,7 @@ def _numbers(path: Path, line: int, cells: list[str], column: int, names: list[s
     where = index + (index >= column)
     cell = cells[index].strip()
     fault = f"{cell!r} in {names[where]!r} is not a number" if cell else f"{names[where]!r} is empty"
-    _fail(path, line, where + 1, fault)
+    raise _error(path, line, where + 1, fault)
 
 
 def _number(text: str) -> float:
@@ -191,9 +194,9 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _fail(path: Path, line: int, column: int | None, fault: str) -> NoReturn:
+def _error(path: Path, line: int, column: int | None, fault: str) -> ValueError:
     place = f"{path}:{line}" if column is None else f"{path}:{line}:{column}"
-    raise ValueError(f"{place}: {fault}")
+    return ValueError(f"{place}: {fault}")
 
 
 def load_numpy(path: str | Path, target: str | int | None = None, task: str = "auto") -> Dataset:
@@ -253,7 +256,7 @@ def _read_npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
                 raise ValueError(f"{path}: expected the arrays x and y, found {', '.join(members) or 'none'}")
             x, y = (_open_member(path, archive, members[name]) for name in "xy")
             return x, y
-    except (zipfile.BadZipFile, EOFError, zipfile.zlib.error) as error:
+    except (zipfile.BadZipFile, EOFError, zlib.error) as error:
         raise ValueError(f"{path}: not a readable .npz file ({error})") from None
 
 
@@ -298,7 +301,7 @@ def _check_task(task: str) -> None:
         raise ValueError(f"task must be one of {', '.join(TASKS)}, got {task!r}")
 
 
-def _targets(name: str, raw, task: str) -> tuple[np.ndarray, tuple[str | int, ...]]:
+def _targets(name: str, raw: list[str] | np.ndarray, task: str) -> tuple[np.ndarray, tuple[str | int, ...]]:
     """Turn what the file has into class indices and labels, or into float32 values and no labels."""
     numbers = _as_numbers(raw)
     if task == "auto":
@@ -321,7 +324,7 @@ def _targets(name: str, raw, task: str) -> tuple[np.ndarray, tuple[str | int, ..
     return y.astype(np.int64), tuple(label.item() for label in classes)
 
 
-def _as_numbers(raw) -> np.ndarray | None:
+def _as_numbers(raw: list[str] | np.ndarray) -> np.ndarray | None:
     """Return the targets as float64, or None if one of them is text."""
     if isinstance(raw, np.ndarray):
         if raw.dtype.kind not in "biufUS":

@@ -21,7 +21,7 @@ import secrets
 import shutil
 import struct
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -227,12 +227,15 @@ def load(path: str | Path) -> Any:
     """
     from ..tensor import from_numpy
 
-    path = Path(path)
+    return _load(Path(path), from_numpy)
+
+
+def _load(path: Path, as_tensor: Callable[[np.ndarray], Any]) -> Any:
     arrays, notes = _read_tensors(path)
     if TREE not in notes:
-        return {name: from_numpy(array) for name, array in arrays.items()}
+        return {name: as_tensor(array) for name, array in arrays.items()}
     try:
-        return decode(json.loads(notes[TREE]), arrays, from_numpy)
+        return decode(json.loads(notes[TREE]), arrays, as_tensor)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: damaged structure: {error}") from None
 

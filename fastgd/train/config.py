@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..data.files import TASKS
+
 __all__ = ["TrainConfig"]
 
 
@@ -59,7 +61,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden", tuple(self.hidden))
         self._require("data", bool(self.data), "the name of a file, or digits")
-        self._require("task", self.task in ("auto", "classification", "regression"), "auto, classification or regression")
+        self._require("task", self.task in TASKS, " or ".join(TASKS))
         self._require("hidden", all(_whole(units, 1) for units in self.hidden), "whole numbers of at least 1")
         for name in ("epochs", "batch_size"):
             self._require(name, _whole(getattr(self, name), 1), "a whole number of at least 1")

@@ -351,8 +351,8 @@ class _Session:
     def divergence(self, loss: float) -> str:
         lr = current_lr(self.optimizer)
         text = (
-            f"the loss became {loss} at step {self.result.step} (learning rate {lr:.3g}). Try a learning rate ten times "
-            f"smaller, a longer warmup or gradient clipping, and look for extreme values in the data."
+            f"the loss became {loss} at step {self.result.step} (learning rate {lr:.3g}). Try a tenth of the learning "
+            f"rate, a longer warmup or gradient clipping, and look for extreme values in the data."
         )
         if self.result.checkpoint is not None:
             text += f" The last checkpoint before it: {self.result.checkpoint}"

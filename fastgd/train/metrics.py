@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-__all__ = ["Accuracy", "Metric", "R2"]
+__all__ = ["R2", "Accuracy", "Metric"]
 
 
 class Metric(Protocol):

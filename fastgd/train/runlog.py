@@ -1,9 +1,9 @@
 """The folder that a run leaves: what was asked for, what happened, a picture of it, and the weights.
 
-    runs/001/config.json        every setting as it was used, and where it ran
-             metrics.jsonl      one JSON object a line, written as it happens
-             curves.png         loss and accuracy against the step, where matplotlib is installed
-             checkpoints/       see fastgd.train.checkpoint
+config.json    every setting as it was used, and where it ran
+metrics.jsonl  one JSON object a line, written as it happens
+curves.png     loss and accuracy against the step, where matplotlib is installed
+checkpoints/   see fastgd.train.checkpoint
 """
 
 from __future__ import annotations
