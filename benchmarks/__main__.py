@@ -78,14 +78,14 @@ def cpu_name():
 
 
 def compare_all(arguments):
-    """Every workload at every number of threads; true if every contestant ran."""
+    """Every workload at every number of threads; true if every contestant ran and they agreed."""
     versions, failed = {}, False
     for threads in arguments.threads:
         for name in arguments.workload:
             workload = workloads.WORKLOADS[name]
             results = driver.compare(workload, contestants(arguments), threads, arguments.rounds)
             print(driver.table(workload, results, threads), flush=True)
-            failed |= any(result.error for result in results)
+            failed |= any(result.error or not result.valid for result in results)
             versions |= {r.contestant.library.strip("_"): r.version for r in results if r.version}
             if arguments.json:
                 save(arguments.json, name, threads, results)

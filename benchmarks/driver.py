@@ -210,7 +210,8 @@ def ratios(result, baseline):
 def table(workload, results, threads):
     """The comparison as text."""
     baseline = find_baseline(results)
-    lines = [f"{workload.name}, {threads} thread{'s' * (threads > 1)}"]
+    load = os.getloadavg()[0]  # this benchmark itself adds at most `threads`
+    lines = [f"{workload.name}, {threads} thread{'s' * (threads > 1)}, load of the machine {load:.1f}"]
     if baseline:
         lines.append(f"  times {baseline.contestant.label!r}: median [10 %, 90 %] of {len(baseline.seconds)} rounds")
         lines.append(
