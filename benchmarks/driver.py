@@ -117,15 +117,19 @@ def compare(workload, contestants, threads, rounds, block_seconds=0.05, warm_sec
 
         def enter(contestant):
             result = Result(contestant)
-            worker = WorkerProcess(contestant, cores, folder)
+            results.append(result)
+            try:
+                worker = WorkerProcess(contestant, cores, folder)
+            except OSError as error:
+                result.error = f"{contestant.python}: {error.strerror}"
+                return
             try:
                 prepare(worker, result, workload, arrays, threads)
             except WorkerError as error:
                 result.error = str(error)
                 worker.close()
             else:
-                workers[len(results)] = worker
-            results.append(result)
+                workers[len(results) - 1] = worker
 
         try:
             for contestant in contestants:
