@@ -16,7 +16,7 @@ bench: build  ## beside the peers of another environment: make bench ARGS="--pee
 
 lint:
 	$(PYTHON) -m ruff check .
-	$(PYTHON) -m cython_lint fastgd
+	PATH="$$($(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("scripts"))'):$$PATH" cython-lint fastgd
 	$(PYTHON) -m mypy
 
 # In a copy of the tree, so that the instrumented module cannot be mistaken for the real one.
