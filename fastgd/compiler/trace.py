@@ -54,6 +54,7 @@ class Trace:
         self.gradients: dict[int, Gradient] = {}
         self.optimizers: list[Any] = []
         self._rng: Tensor | None = None
+        self._updated: set[tuple[int, int]] = set()
 
     # ---- values ----
 
@@ -154,6 +155,17 @@ class Trace:
             held = self.captured[id(target.storage)]
             value.storage, value.binding = held.entry.storage, held.entry.binding
             held.current = value
+
+    def note_update(self, optimizer: Any, parameters: list[Tensor]) -> None:
+        """An optimizer updates parameters; its host-side step runs once per replay."""
+        for p in parameters:
+            if (id(optimizer), id(p)) in self._updated:
+                raise _core.NotOffered(
+                    "compile: the same optimizer steps twice in one compiled function; call the function once per step"
+                )
+            self._updated.add((id(optimizer), id(p)))
+        if not any(o is optimizer for o in self.optimizers):
+            self.optimizers.append(optimizer)
 
     # ---- gradients ----
 

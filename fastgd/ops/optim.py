@@ -92,11 +92,7 @@ def optimizer_step(
         by_dtype.setdefault(entry[0].dtype, []).append(entry)
     trace = _core.current_trace()
     if trace is not None:
-        if any(o is optimizer for o in trace.optimizers):
-            raise NotOffered(
-                "compile: the same optimizer steps twice in one compiled function; call the function once per step"
-            )
-        trace.optimizers.append(optimizer)
+        trace.note_update(optimizer, [e[0] for e in entries])
     for rows in by_dtype.values():
         parameters = [r[0] for r in rows]
         states = [list(column) for column in zip(*[r[2] for r in rows], strict=True)]
