@@ -32,7 +32,14 @@ static const double f64_exp_poly[] = {
 static const double f64_ln2_hi = 0x1.62e42fefa3p-1, f64_ln2_lo = 0x1.3de6af278ece6p-42;
 static const double f64_exp_overflow = 710.0, f64_exp_underflow = -746.0;
 static const double f64_expm1_least = -40.0;   /* expm1 rounds to -1                          */
-static const double f64_tanh_one = 19.1;         /* tanh rounds to 1                            */
+
+/* (tanh(x) / x - 1) / x^2 in x^2 on |x| <= 0.55: 2^-55 */
+static const double f64_tanh_poly[] = {
+    -0x1.555555555549ep-2, 0x1.11111111029b5p-3, -0x1.ba1ba1ad73b1fp-5, 0x1.664f45c32f1acp-6,
+    -0x1.226ddd4f79b0ap-7, 0x1.d6c61e8398b40p-9, -0x1.7cf3c4b60a02ap-10, 0x1.2fa2af065954fp-11,
+    -0x1.b90a9c684924ep-13, 0x1.ac034940b402dp-15,
+};
+static const double f64_tanh_one = 19.1;        /* tanh rounds to 1                            */
 
 /* (log((1 + s) / (1 - s)) / s - 2) / s^2 in s^2 on |s| <= 1/5: 2^-55 of the logarithm */
 static const double f64_log_poly[] = {
@@ -97,6 +104,11 @@ static const float f32_exp_poly[] = {
 static const float f32_ln2_hi = 0x1.62e4p-1f, f32_ln2_lo = 0x1.7f7d1cp-20f;
 static const float f32_exp_overflow = 89.0f, f32_exp_underflow = -104.0f;
 static const float f32_expm1_least = -20.0f;
+
+/* (tanh(x) / x - 1) / x^2 in x^2 on |x| <= 0.55: 2^-29 */
+static const float f32_tanh_poly[] = {
+    -0x1.55554ap-2f, 0x1.110cfep-3f, -0x1.b922e4p-5f, 0x1.59147ap-6f, -0x1.9a6130p-8f,
+};
 static const float f32_tanh_one = 9.1f;
 
 /* (log(1 + f) - f + f^2 / 2) / f^3 on -1/4 <= f <= 1/2: 2^-27 of log(1 + f) */
