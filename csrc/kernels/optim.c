@@ -197,7 +197,8 @@ FGD_INLINE void FGD_T_FN(adam_vector)(const FGD_T_FN(adam_coef) *c, T *p, const 
 
     vec denominator = V(fma)(V(sqrt)(v1), V(set1)(c->inv_sqrt_bc2), V(set1)(c->eps));
     vec update = V(div)(V(mul)(V(set1)(c->neg_step), m1), denominator);
-    FGD_T_FN(store_part)(p, V(fma)(param, V(set1)(c->p_scale), update), n);
+    param = V(mul)(param, V(set1)(c->p_scale));
+    FGD_T_FN(store_part)(p, V(add)(param, update), n);
 }
 
 FGD_INLINE void FGD_T_FN(adam_piece)(const FGD_T_FN(adam_coef) *coef, T *p, const T *g, T *m, T *v,
