@@ -36,3 +36,23 @@ static inline nf64 f64_lane_numbers(void) { return _mm256_setr_epi64x(0, 1, 2, 3
 #define P_INT_LANES __v4du
 #include "avx2.inc"
 #include "undef.h"
+
+/* The unpack instructions take the lower and the upper 64 bits of each 128-bit lane. */
+static inline nf64 f64_interleaved_numbers(void) { return _mm256_setr_epi64x(0, 2, 1, 3); }
+static inline nf64 f64_imul_low(nf64 a, nf64 b) { return _mm256_mul_epu32(a, b); }
+static inline void f64_istore_pairs(void *p, nf64 x, nf64 y)
+{
+    _mm256_storeu_si256((__m256i *)p, _mm256_unpacklo_epi64(x, y));
+    _mm256_storeu_si256((__m256i *)p + 1, _mm256_unpackhi_epi64(x, y));
+}
+
+static inline void f32_widen(vf32 a, vf64 *lower, vf64 *upper)
+{
+    *lower = _mm256_cvtps_pd(_mm256_castps256_ps128(a));
+    *upper = _mm256_cvtps_pd(_mm256_extractf128_ps(a, 1));
+}
+static inline vf32 f32_narrow(vf64 lower, vf64 upper)
+{
+    return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm256_cvtpd_ps(lower)),
+                                _mm256_cvtpd_ps(upper), 1);
+}

@@ -43,3 +43,26 @@ static inline __m256d f64_upper_half(vf64 a) { return _mm512_extractf64x4_pd(a, 
 #define P_COMPARE(op) _mm512_##op##_pd_mask
 #include "avx512.inc"
 #include "undef.h"
+
+/* The unpack instructions take the lower and the upper 64 bits of each 128-bit lane. */
+static inline nf64 f64_interleaved_numbers(void)
+{
+    return _mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7);
+}
+static inline nf64 f64_imul_low(nf64 a, nf64 b) { return _mm512_mul_epu32(a, b); }
+static inline void f64_istore_pairs(void *p, nf64 x, nf64 y)
+{
+    _mm512_storeu_si512(p, _mm512_unpacklo_epi64(x, y));
+    _mm512_storeu_si512((char *)p + 64, _mm512_unpackhi_epi64(x, y));
+}
+
+static inline void f32_widen(vf32 a, vf64 *lower, vf64 *upper)
+{
+    *lower = _mm512_cvtps_pd(_mm512_castps512_ps256(a));
+    *upper = _mm512_cvtps_pd(f32_upper_half(a));
+}
+static inline vf32 f32_narrow(vf64 lower, vf64 upper)
+{
+    return _mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps(lower)),
+                              _mm512_cvtpd_ps(upper), 1);
+}

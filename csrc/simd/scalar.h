@@ -27,3 +27,26 @@ static inline double f64_sqrt_lane(double a) { return sqrt(a); }
 #define UINT_T uint64_t
 #include "scalar.inc"
 #include "undef.h"
+
+static inline nf64 f64_interleaved_numbers(void) { return (nf64){0, 1}; }
+static inline nf64 f64_imul_low(nf64 a, nf64 b)
+{
+    typedef uint64_t words __attribute__((vector_size(16)));
+    const words low = {UINT32_MAX, UINT32_MAX};
+    return (nf64)(((words)a & low) * ((words)b & low));
+}
+static inline void f64_istore_pairs(void *p, nf64 x, nf64 y)
+{
+    const int64_t pairs[4] = {x[0], y[0], x[1], y[1]};
+    memcpy(p, pairs, sizeof pairs);
+}
+
+static inline void f32_widen(vf32 a, vf64 *lower, vf64 *upper)
+{
+    *lower = (vf64){a[0], a[1]};
+    *upper = (vf64){a[2], a[3]};
+}
+static inline vf32 f32_narrow(vf64 lower, vf64 upper)
+{
+    return (vf32){(float)lower[0], (float)lower[1], (float)upper[0], (float)upper[1]};
+}
