@@ -1,0 +1,336 @@
+"""Data sets from files: comma-separated text, and NumPy's .npy and .npz.
+
+Files come from strangers. Nothing is unpickled, sizes in a header are compared with the size of the file before
+memory is asked for, and each complaint says where: ``file.csv:line:column``, both counted from 1.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import math
+import zipfile
+import zlib
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from .dataset import Dataset
+
+__all__ = ["load_csv", "load_dataset", "load_numpy"]
+
+TASKS = ("auto", "classification", "regression")
+DELIMITERS = ",;\t"
+
+Row = tuple[int, list[str]]  # line number, cells
+
+
+def load_dataset(path: str | Path, target: str | int | None = None, task: str = "auto") -> Dataset:
+    """Load a .csv, .npy or .npz file; see :func:`load_csv` and :func:`load_numpy`."""
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix in (".csv", ".tsv", ".txt"):
+        return load_csv(path, target, task)
+    if suffix in (".npy", ".npz"):
+        return load_numpy(path, target, task)
+    raise ValueError(f"{path}: expected a file that ends in .csv, .tsv, .txt, .npy or .npz")
+
+
+def load_csv(path: str | Path, target: str | int | None = None, task: str = "auto") -> Dataset:
+    """Load a table of numbers with one column to predict.
+
+    Values are separated by commas, semicolons or tabs, whichever the first line has most of; the text is UTF-8. The
+    first row is a header if a feature in it is not a number, or if its target is not a number and the next one is.
+
+    Parameters
+    ----------
+    path : str or path
+    target : str or int, optional
+        The column to predict: its name in the header, or its position counted from 0, from the end if negative.
+        Default: the last column. A string of digits is a position unless the header has that name.
+    task : {"auto", "classification", "regression"}
+        "auto": regression if a target has a fractional part, else classification. Labels may be any text.
+
+    Returns
+    -------
+    Dataset
+        x float32; y as the task wants it, see :class:`Dataset`.
+
+    Raises
+    ------
+    ValueError
+        Ragged rows, a feature that is not a finite number, an empty table, a missing column; with line and column.
+    """
+    path = Path(path)
+    _check_task(task)
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return _read_table(path, file, target, task)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+
+
+def _read_table(path: Path, file: IO[str], target: str | int | None, task: str) -> Dataset:
+    delimiter = _delimiter(file)
+    rows = _rows(path, csv.reader(file, delimiter=delimiter, strict=True))
+    first = next(rows, None)
+    if first is None:
+        raise _error(path, 1, None, "the file is empty")
+    second = next(rows, None)
+    width = len(first[1])
+    if width < 2:
+        raise _error(path, first[0], 1, "expected at least two columns, features and a target, separated by commas")
+    names, column = _header(path, first, second, target)
+    body = [first, second] if names is None else [second]
+    if names is None:
+        names = [f"column {index}" for index in range(width)]
+
+    lines: list[int] = []
+    labels: list[str] = []
+    values = array("d")
+    for line, cells in _chain(body, rows):
+        if len(cells) != width:
+            raise _error(path, line, None, f"expected {width} values as in line {first[0]}, got {len(cells)}")
+        labels.append(cells.pop(column).strip())
+        values.extend(_numbers(path, line, cells, column, names))
+        lines.append(line)
+    if not lines:
+        raise _error(path, first[0], None, "there is a header but no data below it")
+
+    x = np.frombuffer(values, dtype=np.float64).reshape(len(lines), width - 1)
+    if not np.isfinite(x).all():
+        row, feature = np.argwhere(~np.isfinite(x))[0]
+        where = feature + (feature >= column)
+        raise _error(path, lines[row], where + 1, f"{x[row, feature]} in {names[where]!r} is not a finite number")
+    for line, label in zip(lines, labels, strict=True):
+        if not label:
+            raise _error(path, line, column + 1, f"the target {names[column]!r} is empty")
+    y, classes = _targets(str(path), labels, task)
+    feature_names = tuple(name for index, name in enumerate(names) if index != column)
+    return Dataset(_float32(str(path), x), y, path.stem, feature_names, classes)
+
+
+def _delimiter(file: IO[str]) -> str:
+    line = file.readline()
+    file.seek(0)
+    return max(DELIMITERS, key=line.count)
+
+
+def _rows(path: Path, reader: Any) -> Iterator[Row]:
+    """Yield (line number, cells) of the rows that are not blank."""
+    while True:
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise _error(path, reader.line_num, None, str(error)) from None
+        if any(cell.strip() for cell in cells):
+            yield reader.line_num, cells
+
+
+def _chain(body: list[Row | None], rows: Iterator[Row]) -> Iterator[Row]:
+    yield from (row for row in body if row is not None)
+    yield from rows
+
+
+def _header(path: Path, first: Row, second: Row | None, target: str | int | None) -> tuple[list[str] | None, int]:
+    """Return the names, or None if the first row is data, and the index of the target."""
+    line, cells = first
+    names = [cell.strip() for cell in cells]
+    if isinstance(target, str) and target in names:
+        return _unique(path, line, names), names.index(target)
+    column = _position(target, len(names))
+    if column is None:
+        close = difflib.get_close_matches(str(target), names, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise _error(path, line, None, f"no column {target!r} among {', '.join(map(repr, names))}{hint}")
+    others = [name for index, name in enumerate(names) if index != column]
+    below = second[1][column] if second is not None and len(second[1]) == len(names) else ""
+    is_header = not all(map(_is_number, others)) or (not _is_number(names[column]) and _is_number(below))
+    return (_unique(path, line, names) if is_header else None), column
+
+
+def _position(target: str | int | None, width: int) -> int | None:
+    try:
+        index = -1 if target is None else int(target)
+    except ValueError:
+        return None
+    return index % width if -width <= index < width else None
+
+
+def _unique(path: Path, line: int, names: list[str]) -> list[str]:
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            raise _error(path, line, index + 1, f"the header has {name!r} twice")
+    return names
+
+
+def _numbers(path: Path, line: int, cells: list[str], column: int, names: list[str]) -> list[float]:
+    try:
+        return [_number(cell) for cell in cells]
+    except ValueError:
+        index = next(index for index, cell in enumerate(cells) if not _is_number(cell))
+    where = index + (index >= column)
+    cell = cells[index].strip()
+    fault = f"{cell!r} in {names[where]!r} is not a number" if cell else f"{names[where]!r} is empty"
+    raise _error(path, line, where + 1, fault)
+
+
+def _number(text: str) -> float:
+    if "_" in text:  # a digit separator to Python, but never to the author of a table
+        raise ValueError(text)
+    return float(text)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        _number(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _error(path: Path, line: int, column: int | None, fault: str) -> ValueError:
+    place = f"{path}:{line}" if column is None else f"{path}:{line}:{column}"
+    return ValueError(f"{place}: {fault}")
+
+
+def load_numpy(path: str | Path, target: str | int | None = None, task: str = "auto") -> Dataset:
+    """Load arrays: .npz with ``x`` (samples, ...) and ``y`` (samples,), or .npy with one table (samples, columns).
+
+    Parameters
+    ----------
+    path : str or path
+    target : int, optional
+        For .npy, the column to predict, counted from 0, from the end if negative; default the last. A .npz has none.
+    task : {"auto", "classification", "regression"}
+        As in :func:`load_csv`. Labels of a .npz may also be text.
+
+    Returns
+    -------
+    Dataset
+        x float32, flattened to (samples, features); its feature_shape keeps the shape.
+    """
+    path = Path(path)
+    _check_task(task)
+    if path.suffix.lower() == ".npz":
+        if target is not None:
+            raise ValueError(f"{path}: an .npz file has its target in the array y; leave out target={target!r}")
+        x, y = _read_npz(path)
+    else:
+        with path.open("rb") as file:
+            table = _read_npy(str(path), file, path.stat().st_size)
+        if table.ndim != 2 or table.shape[1] < 2:
+            raise ValueError(f"{path}: expected a table (samples, 2 or more columns), got shape {table.shape}")
+        column = _position(target, table.shape[1])
+        if column is None:
+            raise ValueError(f"{path}: no column {target!r}, columns are 0 to {table.shape[1] - 1}")
+        x, y = np.delete(table, column, axis=1), table[:, column]
+    if x.ndim == 0 or len(x) == 0 or x.size == 0:
+        raise ValueError(f"{path}: there are no samples: x has shape {x.shape}")
+    if y.shape != (len(x),):
+        raise ValueError(f"{path}: expected y of shape ({len(x)},), one target for each sample, got {y.shape}")
+    if x.dtype.kind == "c" or y.dtype.kind == "c":
+        raise ValueError(f"{path}: Complex data not supported")
+    if x.dtype.kind not in "biuf":
+        raise ValueError(f"{path}: x must be numbers, got {x.dtype}")
+    flat = _float32(str(path), x.reshape(len(x), -1))
+    if not np.isfinite(flat).all():
+        row, feature = np.argwhere(~np.isfinite(flat))[0]
+        raise ValueError(f"{path}: x[{row}] has a value that is not finite, {flat[row, feature]}")
+    targets, classes = _targets(str(path), y, task)
+    names = tuple(f"column {index}" for index in range(flat.shape[1]))
+    return Dataset(flat, targets, path.stem, names, classes, x.shape[1:])
+
+
+def _read_npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+            missing = {"x", "y"} - set(members)
+            if missing:
+                raise ValueError(f"{path}: expected the arrays x and y, found {', '.join(members) or 'none'}")
+            x, y = (_open_member(path, archive, members[name]) for name in "xy")
+            return x, y
+    except (zipfile.BadZipFile, EOFError, zlib.error) as error:
+        raise ValueError(f"{path}: not a readable .npz file ({error})") from None
+
+
+def _open_member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
+    with archive.open(info) as stream:
+        return _read_npy(f"{path}[{info.filename}]", stream, info.file_size)
+
+
+def _read_npy(name: str, stream: IO[bytes], size: int) -> np.ndarray:
+    """Read one array of plain values after comparing what its header promises with the bytes that there are."""
+    read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    try:
+        version = np.lib.format.read_magic(stream)
+        if version not in read_header:
+            raise ValueError(f"version {version} of the format is not supported")
+        shape, fortran, dtype = read_header[version](stream)
+        if dtype.hasobject or dtype.names:
+            raise ValueError(f"it holds {'Python objects' if dtype.hasobject else 'records'}, not plain values")
+        count = math.prod(shape)
+        if count * dtype.itemsize > size:
+            raise ValueError(f"its header promises shape {shape} of {dtype}, more than the file holds")
+        data = stream.read(count * dtype.itemsize)
+        if len(data) != count * dtype.itemsize:
+            raise ValueError(f"it ends after {len(data)} of {count * dtype.itemsize} bytes of data")
+    except ValueError as error:
+        raise ValueError(f"{name}: not a readable .npy array: {error}") from None
+    values = np.frombuffer(data, dtype=dtype)
+    return values.reshape(shape, order="F" if fortran else "C")
+
+
+def _float32(name: str, x: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        narrow = x.astype(np.float32)
+    if np.isinf(narrow).any() and not np.isinf(x).any():
+        row = np.argwhere(np.isinf(narrow))[0][0]
+        raise ValueError(f"{name}: a value of sample {row} is too large for float32; scale the column first")
+    return narrow
+
+
+def _check_task(task: str) -> None:
+    if task not in TASKS:
+        raise ValueError(f"task must be one of {', '.join(TASKS)}, got {task!r}")
+
+
+def _targets(name: str, raw: list[str] | np.ndarray, task: str) -> tuple[np.ndarray, tuple[str | int, ...]]:
+    """Turn what the file has into class indices and labels, or into float32 values and no labels."""
+    numbers = _as_numbers(raw)
+    if task == "auto":
+        task = "classification" if numbers is None or (numbers == np.floor(numbers)).all() else "regression"
+    if task == "regression":
+        if numbers is None or not np.isfinite(numbers).all():
+            raise ValueError(f"{name}: regression needs a finite number as the target of each sample")
+        return _float32(name, numbers), ()
+    labels = np.asarray(raw)
+    if numbers is not None and np.isfinite(numbers).all() and (numbers == np.floor(numbers)).all():
+        labels = numbers.astype(np.int64)
+    classes, y = np.unique(labels, return_inverse=True)
+    if len(classes) < 2:
+        raise ValueError(f"{name}: all targets are {classes[0]!s}; there is nothing to tell apart")
+    if len(classes) > max(2, len(y) // 2):
+        raise ValueError(
+            f"{name}: {len(classes)} different targets in {len(y)} samples are too many for classes; "
+            f'for numbers to predict, use task "regression"'
+        )
+    return y.astype(np.int64), tuple(label.item() for label in classes)
+
+
+def _as_numbers(raw: list[str] | np.ndarray) -> np.ndarray | None:
+    """Return the targets as float64, or None if one of them is text."""
+    if isinstance(raw, np.ndarray):
+        if raw.dtype.kind not in "biufUS":
+            raise ValueError(f"targets must be numbers or text, got {raw.dtype}")
+        return raw.astype(np.float64) if raw.dtype.kind in "biuf" else None
+    try:
+        return np.array([_number(label) for label in raw])
+    except ValueError:
+        return None

@@ -1,0 +1,125 @@
+"""What a person sees while a model trains: a bar in a terminal, now and then a line everywhere else.
+
+The training loop calls `on_step` at most a few times a second and `on_evaluation` after each evaluation, with the
+rows that are also written to the run folder.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any, Protocol, TextIO
+
+__all__ = ["LineProgress", "Listener", "bar_or_lines"]
+
+Row = Mapping[str, Any]
+
+
+class Listener(Protocol):
+    """What the training loop tells others about."""
+
+    def on_step(self, row: Row) -> None:
+        """A moment between two steps, a few times a second."""
+
+    def on_evaluation(self, row: Row) -> None:
+        """The end of an evaluation."""
+
+    def close(self) -> None:
+        """The end, also after an error."""
+
+
+def bar_or_lines(steps: int, stream: TextIO | None = None) -> Listener:
+    """Return a bar if `stream` (default: standard error) is a terminal and tqdm is installed, else lines."""
+    stream = sys.stderr if stream is None else stream
+    if stream.isatty():
+        try:
+            return BarProgress(steps, stream)
+        except ImportError:
+            pass
+    return LineProgress(steps, stream)
+
+
+class LineProgress:
+    """A line for an evaluation, unless the last line was less than `every` seconds ago."""
+
+    def __init__(self, steps: int, stream: TextIO, every: float = 1.0) -> None:
+        self.steps = steps
+        self.stream = stream
+        self.every = every
+        self._last = float("-inf")
+        self._printed: Row | None = None
+        self._row: Row | None = None
+
+    def on_step(self, row: Row) -> None:
+        """Lines wait for figures of the test data."""
+
+    def on_evaluation(self, row: Row) -> None:
+        self._row = row
+        if time.monotonic() - self._last >= self.every:
+            self._print(row)
+
+    def close(self) -> None:
+        if self._row is not self._printed and self._row is not None:
+            self._print(self._row)
+
+    def _print(self, row: Row) -> None:
+        width = len(str(self.steps))
+        print(f"step {row['step']:>{width}}/{self.steps}  {describe(row)}", file=self.stream, flush=True)
+        self._last = time.monotonic()
+        self._printed = row
+
+
+class BarProgress:
+    """A bar by tqdm. Its samples per second and remaining time are the loop's, which leave evaluations out."""
+
+    def __init__(self, steps: int, stream: TextIO) -> None:
+        from tqdm import tqdm
+
+        layout = "{percentage:3.0f}%|{bar:24}| step {n_fmt}/{total_fmt} {postfix}"
+        self._bar = tqdm(total=steps, file=stream, bar_format=layout, dynamic_ncols=True)
+        self._test: dict[str, Any] = {}
+
+    def on_step(self, row: Row) -> None:
+        self._bar.n = row["step"]
+        self._bar.set_postfix_str(describe({**self._test, **row}))
+
+    def on_evaluation(self, row: Row) -> None:
+        self._test = {key: value for key, value in row.items() if key.startswith("test_")}
+        self.on_step(row)
+
+    def close(self) -> None:
+        self._bar.close()
+
+
+def describe(row: Row) -> str:
+    """Return the figures of a row in words, those that it has.
+
+    >>> describe({"train_loss": 0.25, "train_accuracy": 0.5, "samples_per_second": 12345.6, "eta": 75.2})
+    'loss 0.25  accuracy 50.0%  12,346 samples/s  1:15 left'
+    """
+    parts = []
+    for prefix, label in (("train_", ""), ("test_", "test ")):
+        figures = [(key.removeprefix(prefix), value) for key, value in row.items() if key.startswith(prefix)]
+        parts += [f"{label}{name} {format_figure(name, value)}" for name, value in figures]
+    if row.get("samples_per_second"):
+        parts.append(f"{row['samples_per_second']:,.0f} samples/s")
+    if row.get("eta") is not None:
+        parts.append(f"{format_time(row['eta'])} left")
+    return "  ".join(parts)
+
+
+def format_figure(name: str, value: float) -> str:
+    """Return an accuracy in percent, anything else with three digits."""
+    return f"{value:.1%}" if name == "accuracy" else f"{value:.3g}"
+
+
+def format_time(seconds: float) -> str:
+    """Return minutes and seconds, with hours if there are any.
+
+    >>> format_time(3.4), format_time(3700)
+    ('0:03', '1:01:40')
+    """
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"
