@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import fastgd as gd
-from fastgd import nn, optim, schedules
+import fastgd.nn.functional as F
+from fastgd import models, nn, optim, schedules
 from fastgd._core import is_grad_enabled, mutation_count
 
 SHAPES = [(7, 5), (5,), (1,), (33, 3), ()]
@@ -467,6 +468,110 @@ def test_only_structural_edits_of_groups_are_mutations():
     assert mutates(lambda: group.update(maximize=True))
     assert mutates(lambda: optimizer.add_param_group({"params": [nn.Parameter(gd.tensor([1.0]))]}))
     assert mutates(lambda: optimizer.load_state_dict(optimizer.state_dict()))
+
+
+# ---- compiled steps ---------------------------------------------------------------------------------
+
+
+def train(compiled, make, edits, steps=12):
+    """Losses, weights and optimizer state of a short run; `edits` maps a step to what happens before it."""
+    gd.manual_seed(0)
+    model = models.MLP(6, (8,), 3, dropout=0.2)
+    optimizer = make(model)
+
+    def step(x, y):
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    function = gd.compile(step) if compiled else step
+    rng = np.random.default_rng(18)
+    losses = []
+    for n in range(steps):
+        if n in edits:
+            edits[n](model, optimizer)
+        x, y = rng.normal(size=(5, 6)).astype(np.float32), rng.integers(0, 3, 5)
+        losses.append(function(gd.tensor(x), gd.tensor(y)).item())
+    return losses, values(model.parameters()), optimizer.state_dict()
+
+
+def add_layer(model, optimizer):
+    model.layers.insert(0, nn.Linear(6, 6))
+    optimizer.add_param_group({"params": model.layers[0].parameters(), "amsgrad": True})
+
+
+def replace_weight(model, optimizer):
+    model.layers[0].weight = nn.Parameter(gd.tensor(np.full((8, 6), 0.1, np.float32)))
+    optimizer.add_param_group({"params": [model.layers[0].weight]})
+
+
+def group_edit(**values):
+    return lambda model, optimizer: optimizer.param_groups[0].update(values)
+
+
+COMPILED = {
+    "momentum": (lambda m: optim.SGD(m.parameters(), lr=0.1, momentum=0.9, nesterov=True), {}),
+    "schedule": (lambda m: optim.AdamW(m.parameters(), lr=schedules.warmup_cosine(0.1, 3, 10)), {}),
+    "two groups": (
+        lambda m: optim.Adam([{"params": m.layers[0].parameters(), "lr": schedules.warmup(0.1, 5)},
+                              {"params": m.layers[3].parameters(), "amsgrad": True}]), {}),
+    "lr edited": (lambda m: optim.Adam(m.parameters()), {
+        3: group_edit(lr=0.1), 7: group_edit(lr=schedules.linear(1, 0, 20))}),
+    "flag edited": (lambda m: optim.Adam(m.parameters()), {5: group_edit(maximize=True), 8: group_edit(amsgrad=True)}),
+    "late momentum": (lambda m: optim.SGD(m.parameters(), lr=0.1, dampening=0.3), {5: group_edit(momentum=0.9)}),
+    "frozen": (lambda m: optim.Adam(m.parameters()), {
+        4: lambda m, o: m.layers[0].requires_grad_(False), 8: lambda m, o: m.layers[0].requires_grad_(True)}),
+    "eval": (lambda m: optim.Adam(m.parameters()), {5: lambda m, o: m.eval(), 8: lambda m, o: m.train()}),
+    "dropout edited": (lambda m: optim.Adam(m.parameters()), {5: lambda m, o: setattr(m.layers[2], "p", 0.6)}),
+    "reloaded": (lambda m: optim.Adam(m.parameters()), {
+        5: lambda m, o: o.load_state_dict({**o.state_dict(), "state": {}}),
+        8: lambda m, o: m.load_state_dict({k: 0.5 * np.asarray(t) for k, t in m.state_dict().items()})}),
+    "new layer": (lambda m: optim.Adam(m.parameters()), {5: add_layer}),
+    "new weight": (lambda m: optim.Adam(m.parameters()), {5: replace_weight}),
+}
+
+
+@pytest.mark.parametrize("case", COMPILED)
+def test_compiled_and_eager_runs_have_the_same_bits(case):
+    make, edits = COMPILED[case]
+    (losses, weights, state), (losses_c, weights_c, state_c) = (train(c, make, edits) for c in (False, True))
+    assert losses == losses_c
+    assert_same_bits(weights, weights_c)
+    assert state["updates"] == state_c["updates"] == 12
+    assert state["param_groups"] == state_c["param_groups"]
+    assert state["state"].keys() == state_c["state"].keys()
+    for index, tensors in state["state"].items():
+        for name, tensor in tensors.items():
+            np.testing.assert_array_equal(np.asarray(tensor), np.asarray(state_c["state"][index][name]))
+    if edits:  # an edit that changes nothing would test nothing
+        assert losses != train(False, make, {})[0]
+
+
+def test_a_bad_schedule_stops_a_compiled_step_before_anything_changes():
+    p = nn.Parameter(gd.tensor([1.0, 2.0]))
+    optimizer = optim.Adam([p], lr=lambda n: 0.1 if n < 2 else math.nan)
+
+    @gd.compile
+    def step(x):
+        optimizer.zero_grad()
+        loss = (p * x).sum()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    x = gd.tensor([1.0, 1.0])
+    step(x)
+    step(x)
+    before = values([p])
+    with pytest.raises(ValueError, match="Adam: the schedule of group 0 gives lr = nan for update 2"):
+        step(x)
+    assert_same_bits(values([p]), before)
+    assert optimizer.state[p]["step"] == 2
+    optimizer.param_groups[0]["lr"] = 0.1
+    step(x)
+    assert optimizer.state[p]["step"] == 3
 
 
 # ---- errors -----------------------------------------------------------------------------------------

@@ -125,9 +125,7 @@ def test_a_run_moves_over_from_torch_and_back(name):
         for index, state in saved["state"].items()}
     back.optimizer.load_state_dict(saved)
     if back.scheduler is not None:
-        back.scheduler = torch.optim.lr_scheduler.LambdaLR(back.optimizer, LR[name])
-        back.scheduler.base_lrs = [1.0]
-        back.scheduler.step(40)
+        back.scheduler.load_state_dict(theirs.scheduler.state_dict())
     losses = [(theirs.step(x, y), back.step(x, y)) for x, y in data[40:]]
     np.testing.assert_allclose(*np.transpose(losses), rtol=1e-10)
 
@@ -135,7 +133,7 @@ def test_a_run_moves_over_from_torch_and_back(name):
 @pytest.mark.parametrize("path", [
     "optim.SGD", "optim.Adam", "optim.AdamW", "nn.Linear", "nn.Dropout", "nn.ReLU", "nn.GELU", "nn.SiLU", "nn.Softmax",
     "nn.LogSoftmax", "nn.Flatten", "nn.CrossEntropyLoss", "nn.MSELoss", "nn.functional.relu",
-    "nn.functional.silu", "nn.functional.softmax", "nn.functional.log_softmax", "nn.functional.dropout",
+    "nn.functional.silu", "nn.functional.dropout",
     "nn.functional.cross_entropy", "nn.functional.mse_loss", "nn.utils.clip_grad_norm_", "nn.init.uniform_",
     "nn.init.normal_", "nn.init.trunc_normal_", "nn.init.xavier_uniform_", "nn.init.xavier_normal_",
     "nn.init.kaiming_uniform_", "nn.init.kaiming_normal_", "nn.init.orthogonal_", "nn.init.calculate_gain",
