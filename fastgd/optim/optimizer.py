@@ -273,30 +273,30 @@ class Optimizer:
 
     def _batches(self) -> dict[int, list[tuple[Tensor, Tensor, tuple[Tensor, ...], int, int]]]:
         """What to update, by the kernel flags of the groups: (p, g, state tensors, group, index)."""
-        words = [self.rule.flag_word(group) for group in self.param_groups]
+        kinds = [(self.rule.flag_word(group), self.rule.active_buffers(group)) for group in self.param_groups]
         batches: dict[int, list[tuple[Tensor, Tensor, tuple[Tensor, ...], int, int]]] = {}
         for index, (p, row) in enumerate(zip(self._params, self._group_of, strict=True)):
             grad = p.grad
             if grad is not None:
-                entry = (p, grad, self._state_tensors(index), row, index)
-                batches.setdefault(words[row], []).append(entry)
+                flags, names = kinds[row]
+                entry = (p, grad, self._state_tensors(index, names), row, index)
+                batches.setdefault(flags, []).append(entry)
         return batches
 
-    def _state_tensors(self, index: int) -> tuple[Tensor, ...]:
-        """The state that the kernel takes for a parameter, created on first use."""
+    def _state_tensors(self, index: int, names: list[str]) -> tuple[Tensor, ...]:
+        """State tensors of a parameter, created on first use."""
         p, buffers = self._params[index], self._buffers[index]
-        names = self.rule.active_buffers(self.param_groups[self._group_of[index]])
         if names and not buffers and _array(self._steps)[index]:
             # Steps count the updates of the state: momentum that is switched on late starts afresh.
             self._set_step(index, 0)
         for name in names:
             if name not in buffers:
-                buffers[name] = _core.persistent_zeros(tuple(p.shape), p.dtype)
-            elif buffers[name].dtype != p.dtype or buffers[name].shape != p.shape:
+                buffers[name] = _core.persistent_zeros(p.shape, p.dtype)
+            elif (buffers[name].dtype, buffers[name].shape) != (p.dtype, p.shape):
                 raise DtypeError(
-                    f"{self._name()}: {name} is {buffers[name].dtype} {tuple(buffers[name].shape)} but its "
-                    f"parameter is now {p.dtype} {tuple(p.shape)}; make a new optimizer after a cast")
-        return tuple(buffers[name] for name in names)
+                    f"{self._name()}: {name} is {buffers[name].aval!r} but its parameter is now {p.aval!r}; "
+                    "make a new optimizer after a cast")
+        return tuple([buffers[name] for name in names])
 
     def _prepare_step(self) -> None:
         """Bring `_hyper` up to date for the update that follows; the engine calls it too."""
