@@ -946,9 +946,12 @@ cdef class Replay:
     cdef readonly int64_t arena_bytes
     cdef readonly object program
     cdef public object output_tree
+    cdef public object backward       # of a compiled forward pass: compiler.backward.BackwardPlan, or None
+    cdef object __weakref__
     cdef object tensor_class
     # guards
     cdef tuple expected               # per flat argument: an Aval, or the value itself
+    cdef list required                # per tensor argument: whether it requires grad
     cdef dict names_in                # the function's globals
     cdef tuple names, cells           # names looked up there, closure cells
     cdef tuple bound                  # what names and cells held
@@ -989,9 +992,10 @@ cdef class Replay:
     def __dealloc__(self):
         fgd_free(self.slots)
 
-    def guard(self, tuple expected, dict names_in, tuple names, tuple cells, list grad_pattern):
+    def guard(self, tuple expected, list required, dict names_in, tuple names, tuple cells, list grad_pattern):
         """Remembers what the plan relies on, as it is now."""
         self.expected = expected
+        self.required = required
         self.names_in = names_in
         self.names = names
         self.cells = cells
@@ -1024,6 +1028,8 @@ cdef class Replay:
             if isinstance(wanted, Aval):
                 if isinstance(argument, TensorBase):
                     if (<TensorBase>argument).aval is not wanted or (<TensorBase>argument).storage is None:
+                        return False
+                    if (<TensorBase>argument)._requires_grad != <bint>self.required[len(tensors)]:
                         return False
                 else:
                     try:

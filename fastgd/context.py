@@ -91,7 +91,7 @@ def value_and_grad(function: Callable, argnums: int | tuple[int, ...] = 0) -> Ca
             values[i]._requires_grad = True
         with enable_grad():
             result = function(*values, **kwargs)
-            found = {id(leaf): g for leaf, g, _ in autodiff.gradients(result)} if result._requires_grad else {}
+            found = autodiff.of_leaves(result) if result._requires_grad else {}
         grads = tuple(found[id(values[i])] if id(values[i]) in found else ops.zeros_like(values[i]) for i in numbers)
         return result.detach(), grads[0] if isinstance(argnums, int) else grads
 

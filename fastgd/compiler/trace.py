@@ -186,10 +186,10 @@ class Trace:
 
     # ---- the end ----
 
-    def finish(self, outputs: list[Tensor]) -> dict[str, Any]:
+    def finish(self, outputs: list[Tensor], extra: list[Value]) -> dict[str, Any]:
         """Turns what was written into explicit nodes; returns how `.grad` is left.
 
-        The program's outputs are those of the function, then the gradients that are alive at return.
+        The program's outputs are those of the function, `extra` ones, then the gradients alive at return.
         """
         from ..ops.registry import OPS
 
@@ -198,7 +198,7 @@ class Trace:
             if held.current is not held.entry and held.current.storage not in PERSISTENT:
                 self._assign(OPS["copy"], held.current, held.entry)
         grads_out = []
-        program.outputs = [self.value_of(t) for t in outputs]
+        program.outputs = [self.value_of(t) for t in outputs] + extra
         for grad in self.gradients.values():
             if grad.current is None:
                 if grad.entry is not None:
