@@ -382,12 +382,12 @@ def broken_states():
     yield "other sizes", edit(lambda s: s["param_groups"][0]["params"].append(9)), "parameters per group"
     yield "other rule", edit(lambda s: s["param_groups"][0].pop("betas")), "group 0 lacks betas"
     yield "bad value", edit(lambda s: s["param_groups"][0].update(lr=-1.0)), "lr of group 0 must be at least 0"
-    yield "bad shape", edit(lambda s: s["state"][1].update(exp_avg=np.zeros(3))), r"1: exp_avg must be .*\(5,\)"
+    yield "bad shape", edit(lambda s: s["state"][1].update(exp_avg=np.zeros(3))), r"1: exp_avg: expected shape \(5,\)"
     yield "bad step", edit(lambda s: s["state"][1].update(step=-1)), "parameter 1: step must be a whole number"
     yield "missing", edit(lambda s: s["state"][2].pop("exp_avg_sq")), r"parameter 2: .*missing \['exp_avg_sq'\]"
     yield "unexpected", edit(lambda s: s["state"][2].update(velocity=0)), r"parameter 2: unexpected \['velocity'\]"
     yield "unknown", edit(lambda s: s["state"].update({17: {}})), r"state of unknown parameters \['17'\]"
-    yield "not numbers", edit(lambda s: s["state"][0].update(exp_avg="x")), "parameter 0: exp_avg must be numbers"
+    yield "not numbers", edit(lambda s: s["state"][0].update(exp_avg="x")), "parameter 0: tensor: expected numbers"
     yield "schedule", edit(lambda s: s["param_groups"][0].update(schedule="cosine(...)")), "schedule cosine"
 
 

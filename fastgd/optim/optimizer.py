@@ -24,7 +24,7 @@ import numpy as np
 from .. import _core
 from .._core import DtypeError, NotOffered, ShapeError
 from ..ops.optim import optimizer_step
-from ..tensor import Tensor
+from ..tensor import Tensor, as_tensor
 
 __all__ = ["Optimizer", "ParamGroup", "Range", "Rule"]
 
@@ -402,8 +402,8 @@ class Optimizer:
             raise ShapeError(f"{self._name()}.load_state_dict:\n    " + "\n    ".join(problems))
         default = max((step for step, _ in state.values()), default=0)
         updates = int(state_dict.get("updates", default))
-        fresh = {(index, name): _core.persistent_zeros(array.shape, self._params[index].dtype)
-                 for index, (_, arrays) in state.items() for name, array in arrays.items()
+        fresh = {(index, name): _core.persistent_zeros(tensor.shape, tensor.dtype)
+                 for index, (_, tensors) in state.items() for name, tensor in tensors.items()
                  if name not in self._buffers[index]}
 
         # Nothing below can fail.
@@ -412,10 +412,10 @@ class Optimizer:
         for (index, name), tensor in fresh.items():
             self._buffers[index][name] = tensor
         for index, buffers in enumerate(self._buffers):
-            step, arrays = state.get(index, (0, {}))
+            step, tensors = state.get(index, (0, {}))
             self._set_step(index, step)
-            for name, tensor in buffers.items():
-                tensor.copy_(arrays[name]) if name in arrays else tensor.zero_()
+            for name, buffer in buffers.items():
+                buffer.copy_(tensors[name]) if name in tensors else buffer.zero_()
         self._updates = updates
         _core.note_mutation()
 
@@ -450,8 +450,8 @@ class Optimizer:
 
     def _read_state(
         self, state_dict: Mapping[str, Any], problems: list[str],
-    ) -> dict[int, tuple[int, dict[str, np.ndarray]]]:
-        """(step, arrays) by our parameter index; what is wrong goes to `problems`."""
+    ) -> dict[int, tuple[int, dict[str, Tensor]]]:
+        """(step, tensors) by our parameter index; what is wrong goes to `problems`."""
         order = [key for group in state_dict["param_groups"] for key in group["params"]]
         saved = {str(key): value for key, value in state_dict["state"].items()}   # JSON has string keys
         unknown = set(saved) - {str(key) for key in order}
@@ -466,7 +466,7 @@ class Optimizer:
                     problems.append(f"state of parameter {index}: {error}")
         return state
 
-    def _read_parameter_state(self, index: int, saved: Mapping[str, Any]) -> tuple[int, dict[str, np.ndarray]]:
+    def _read_parameter_state(self, index: int, saved: Mapping[str, Any]) -> tuple[int, dict[str, Tensor]]:
         saved = self._complete_state({name: value for name, value in saved.items() if value is not None})
         wrong = set(saved) - {"step", *self.rule.buffers}
         absent = {"step", *(name for name, key in self.rule.buffers.items() if key is None)} - set(saved)
@@ -475,13 +475,12 @@ class Optimizer:
         step = float(np.asarray(saved.pop("step")))
         if not (step >= 0 and step.is_integer()):
             raise ValueError(f"step must be a whole number, got {step}")
-        shape = tuple(self._params[index].shape)
-        arrays = {name: np.asarray(value) for name, value in saved.items()}
-        for name, array in arrays.items():
-            if array.dtype.kind not in "fiu" or array.shape != shape:
-                raise ValueError(f"{name} must be numbers of shape {shape}, "
-                                 f"got {array.dtype} of shape {array.shape}")
-        return int(step), arrays
+        p = self._params[index]
+        tensors = {name: as_tensor(value, p.dtype).detach() for name, value in saved.items()}
+        for name, tensor in tensors.items():
+            if tensor.shape != p.shape:
+                raise ShapeError(f"{name}: expected shape {p.shape}, got {tensor.shape}")
+        return int(step), tensors
 
     def _complete_state(self, saved: dict[str, Any]) -> dict[str, Any]:
         """For rules whose PyTorch counterpart leaves something out of its state."""
