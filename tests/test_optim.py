@@ -79,14 +79,20 @@ def grid(**choices):
 SGD_GRID = [
     h
     for h in grid(
-        momentum=[0.0, 0.9], dampening=[0.0, 0.3], weight_decay=[0.0, 0.1],
-        nesterov=[False, True], maximize=[False, True],
+        momentum=[0.0, 0.9],
+        dampening=[0.0, 0.3],
+        weight_decay=[0.0, 0.1],
+        nesterov=[False, True],
+        maximize=[False, True],
     )
     if not h["nesterov"] or (h["momentum"] and not h["dampening"])
 ]
 ADAM_GRID = grid(
-    betas=[(0.9, 0.999), (0.0, 0.5)], eps=[1e-8, 1e-2], weight_decay=[0.0, 0.1],
-    amsgrad=[False, True], maximize=[False, True],
+    betas=[(0.9, 0.999), (0.0, 0.5)],
+    eps=[1e-8, 1e-2],
+    weight_decay=[0.0, 0.1],
+    amsgrad=[False, True],
+    maximize=[False, True],
 )
 CASES = [(optim.SGD, h) for h in SGD_GRID] + [(k, h) for k in (optim.Adam, optim.AdamW) for h in ADAM_GRID]
 RULES = [(optim.SGD, {"momentum": 0.9}), (optim.Adam, {"amsgrad": True}), (optim.AdamW, {})]
@@ -144,7 +150,10 @@ def test_groups_have_their_own_settings(kind, hyper):
     expected = values(parameters)
     optimizer = kind(
         [{"params": parameters[:2]}, {"params": parameters[2:3], "lr": 0.5, "maximize": True}],
-        lr=0.01, weight_decay=0.1, **hyper)
+        lr=0.01,
+        weight_decay=0.1,
+        **hyper,
+    )
     optimizer.add_param_group({"params": parameters[3:], "weight_decay": 0.0})
     settings = [(0.01, {"weight_decay": 0.1})] * 2 + [(0.5, {"weight_decay": 0.1, "maximize": True})]
     settings += [(0.01, {"weight_decay": 0.0})] * 2
@@ -359,7 +368,8 @@ def test_torch_state_of_adam_has_float_steps_and_no_update_count():
     saved = {
         "state": {0: {"step": np.float32(7), "exp_avg": np.zeros(2), "exp_avg_sq": np.ones(2)}},
         "param_groups": [
-            {"lr": 0.1, "betas": (0.8, 0.9), "eps": 1e-6, "weight_decay": 0, "initial_lr": 0.1, "params": [0]}],
+            {"lr": 0.1, "betas": (0.8, 0.9), "eps": 1e-6, "weight_decay": 0, "initial_lr": 0.1, "params": [0]}
+        ],
     }
     optimizer.load_state_dict(saved)
     assert optimizer.param_groups[0]["betas"] == (0.8, 0.9)
@@ -375,6 +385,7 @@ def broken_states():
         def apply(saved):
             change(saved)
             return saved
+
         return apply
 
     yield "not a dict", lambda saved: 3, "expected a dict with 'state'"
@@ -515,19 +526,33 @@ COMPILED = {
     "momentum": (lambda m: optim.SGD(m.parameters(), lr=0.1, momentum=0.9, nesterov=True), {}),
     "schedule": (lambda m: optim.AdamW(m.parameters(), lr=schedules.warmup_cosine(0.1, 3, 10)), {}),
     "two groups": (
-        lambda m: optim.Adam([{"params": m.layers[0].parameters(), "lr": schedules.warmup(0.1, 5)},
-                              {"params": m.layers[3].parameters(), "amsgrad": True}]), {}),
-    "lr edited": (lambda m: optim.Adam(m.parameters()), {
-        3: group_edit(lr=0.1), 7: group_edit(lr=schedules.linear(1, 0, 20))}),
+        lambda m: optim.Adam(
+            [
+                {"params": m.layers[0].parameters(), "lr": schedules.warmup(0.1, 5)},
+                {"params": m.layers[3].parameters(), "amsgrad": True},
+            ]
+        ),
+        {},
+    ),
+    "lr edited": (
+        lambda m: optim.Adam(m.parameters()),
+        {3: group_edit(lr=0.1), 7: group_edit(lr=schedules.linear(1, 0, 20))},
+    ),
     "flag edited": (lambda m: optim.Adam(m.parameters()), {5: group_edit(maximize=True), 8: group_edit(amsgrad=True)}),
     "late momentum": (lambda m: optim.SGD(m.parameters(), lr=0.1, dampening=0.3), {5: group_edit(momentum=0.9)}),
-    "frozen": (lambda m: optim.Adam(m.parameters()), {
-        4: lambda m, o: m.layers[0].requires_grad_(False), 8: lambda m, o: m.layers[0].requires_grad_(True)}),
+    "frozen": (
+        lambda m: optim.Adam(m.parameters()),
+        {4: lambda m, o: m.layers[0].requires_grad_(False), 8: lambda m, o: m.layers[0].requires_grad_(True)},
+    ),
     "eval": (lambda m: optim.Adam(m.parameters()), {5: lambda m, o: m.eval(), 8: lambda m, o: m.train()}),
     "dropout edited": (lambda m: optim.Adam(m.parameters()), {5: lambda m, o: setattr(m.layers[2], "p", 0.6)}),
-    "reloaded": (lambda m: optim.Adam(m.parameters()), {
-        5: lambda m, o: o.load_state_dict({**o.state_dict(), "state": {}}),
-        8: lambda m, o: m.load_state_dict({k: 0.5 * np.asarray(t) for k, t in m.state_dict().items()})}),
+    "reloaded": (
+        lambda m: optim.Adam(m.parameters()),
+        {
+            5: lambda m, o: o.load_state_dict({**o.state_dict(), "state": {}}),
+            8: lambda m, o: m.load_state_dict({k: 0.5 * np.asarray(t) for k, t in m.state_dict().items()}),
+        },
+    ),
     "new layer": (lambda m: optim.Adam(m.parameters()), {5: add_layer}),
     "new weight": (lambda m: optim.Adam(m.parameters()), {5: replace_weight}),
 }
@@ -581,31 +606,42 @@ def one():
     return [nn.Parameter(gd.tensor([1.0, 2.0]))]
 
 
-@pytest.mark.parametrize(("make", "error", "words"), [
-    (lambda: optim.SGD([]), ValueError, "SGD: params is empty"),
-    (lambda: optim.SGD(one()[0]), TypeError, "SGD: params must be an iterable"),
-    (lambda: optim.SGD({"params": one()}), TypeError, "SGD: params must be an iterable"),
-    (lambda: optim.SGD([1.0]), TypeError, "SGD: params must be tensors, got float"),
-    (lambda: optim.SGD([np.zeros(3)]), TypeError, "SGD: params must be tensors, got ndarray"),
-    (lambda: optim.SGD(one() * 2), ValueError, "SGD: a parameter of shape .* is given twice"),
-    (lambda: optim.SGD([{"lr": 1.0}]), TypeError, "must be a dict with 'params'"),
-    (lambda: optim.SGD([{"params": set(one())}]), TypeError, "SGD: params must be ordered"),
-    (lambda: optim.SGD([gd.tensor([1, 2])]), TypeError, "parameters must be float32 or float64"),
-    (lambda: optim.SGD(one(), lr=-0.1), ValueError, "SGD: lr of group 0 must be at least 0, got -0.1"),
-    (lambda: optim.SGD(one(), lr=math.nan), ValueError, "SGD: lr of group 0 must be at least 0"),
-    (lambda: optim.SGD(one(), lr="fast"), TypeError, "SGD: lr of group 0 must be a number"),
-    (lambda: optim.SGD(one(), momentum=-1), ValueError, "SGD: momentum of group 0 must be at least 0"),
-    (lambda: optim.SGD(one(), dampening=math.inf), ValueError, "SGD: dampening of group 0 must be finite"),
-    (lambda: optim.SGD(one(), weight_decay=-1), ValueError, "SGD: weight_decay of group 0"),
-    (lambda: optim.SGD(one(), nesterov=True), ValueError, "SGD: nesterov of group 0 needs momentum"),
-    (lambda: optim.SGD(one(), momentum=0.9, dampening=0.1, nesterov=True), ValueError, "SGD: nesterov"),
-    (lambda: optim.Adam(one(), betas=(1.0, 0.9)), ValueError, "betas of group 0 must be at least 0 and less than 1"),
-    (lambda: optim.Adam(one(), betas=(0.9, -0.1)), ValueError, "Adam: betas of group 0"),
-    (lambda: optim.Adam(one(), betas=0.9), ValueError, "Adam: betas of group 0 must be 2 numbers"),
-    (lambda: optim.AdamW(one(), eps=-1e-8), ValueError, "AdamW: eps of group 0"),
-    (lambda: optim.AdamW([{"params": one()}, {"params": one(), "lr": -1}]), ValueError, "lr of group 1"),
-    (lambda: optim.Adam(one(), differentiable=True), NotImplementedError, "Adam: differentiable=True is not offered"),
-])
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (lambda: optim.SGD([]), ValueError, "SGD: params is empty"),
+        (lambda: optim.SGD(one()[0]), TypeError, "SGD: params must be an iterable"),
+        (lambda: optim.SGD({"params": one()}), TypeError, "SGD: params must be an iterable"),
+        (lambda: optim.SGD([1.0]), TypeError, "SGD: params must be tensors, got float"),
+        (lambda: optim.SGD([np.zeros(3)]), TypeError, "SGD: params must be tensors, got ndarray"),
+        (lambda: optim.SGD(one() * 2), ValueError, "SGD: a parameter of shape .* is given twice"),
+        (lambda: optim.SGD([{"lr": 1.0}]), TypeError, "must be a dict with 'params'"),
+        (lambda: optim.SGD([{"params": set(one())}]), TypeError, "SGD: params must be ordered"),
+        (lambda: optim.SGD([gd.tensor([1, 2])]), TypeError, "parameters must be float32 or float64"),
+        (lambda: optim.SGD(one(), lr=-0.1), ValueError, "SGD: lr of group 0 must be at least 0, got -0.1"),
+        (lambda: optim.SGD(one(), lr=math.nan), ValueError, "SGD: lr of group 0 must be at least 0"),
+        (lambda: optim.SGD(one(), lr="fast"), TypeError, "SGD: lr of group 0 must be a number"),
+        (lambda: optim.SGD(one(), momentum=-1), ValueError, "SGD: momentum of group 0 must be at least 0"),
+        (lambda: optim.SGD(one(), dampening=math.inf), ValueError, "SGD: dampening of group 0 must be finite"),
+        (lambda: optim.SGD(one(), weight_decay=-1), ValueError, "SGD: weight_decay of group 0"),
+        (lambda: optim.SGD(one(), nesterov=True), ValueError, "SGD: nesterov of group 0 needs momentum"),
+        (lambda: optim.SGD(one(), momentum=0.9, dampening=0.1, nesterov=True), ValueError, "SGD: nesterov"),
+        (
+            lambda: optim.Adam(one(), betas=(1.0, 0.9)),
+            ValueError,
+            "betas of group 0 must be at least 0 and less than 1",
+        ),
+        (lambda: optim.Adam(one(), betas=(0.9, -0.1)), ValueError, "Adam: betas of group 0"),
+        (lambda: optim.Adam(one(), betas=0.9), ValueError, "Adam: betas of group 0 must be 2 numbers"),
+        (lambda: optim.AdamW(one(), eps=-1e-8), ValueError, "AdamW: eps of group 0"),
+        (lambda: optim.AdamW([{"params": one()}, {"params": one(), "lr": -1}]), ValueError, "lr of group 1"),
+        (
+            lambda: optim.Adam(one(), differentiable=True),
+            NotImplementedError,
+            "Adam: differentiable=True is not offered",
+        ),
+    ],
+)
 def test_bad_arguments_are_named(make, error, words):
     with pytest.raises(error, match=words) as info:
         make()

@@ -109,14 +109,14 @@ class Module:
         if value is not None and not isinstance(value, allowed):
             raise DtypeError(
                 f"{type(self).__name__}.{name} is registered as {table[1:-1]}: expected "
-                f"{allowed.__name__} or None, got {type(value).__name__}")
+                f"{allowed.__name__} or None, got {type(value).__name__}"
+            )
         self.__dict__[table][name] = value
         _core.note_mutation()
 
     def _register(self, table: str, name: str, value: Any) -> None:
         if table not in self.__dict__:
-            raise AttributeError(
-                f"{type(self).__name__}: call super().__init__() before assigning {name!r}")
+            raise AttributeError(f"{type(self).__name__}: call super().__init__() before assigning {name!r}")
         if not isinstance(name, str):
             raise DtypeError(f"{table[1:-1]} name must be a string, got {name!r}")
         if name == "" or "." in name:
@@ -177,7 +177,10 @@ class Module:
         return (module for _, module in self.named_children())
 
     def named_modules(
-        self, memo: set[int] | None = None, prefix: str = "", remove_duplicate: bool = True,
+        self,
+        memo: set[int] | None = None,
+        prefix: str = "",
+        remove_duplicate: bool = True,
     ) -> Iterator[tuple[str, Module]]:
         """This module and all below it, with dotted names; parents before children."""
         memo = set() if memo is None else memo
@@ -194,11 +197,14 @@ class Module:
         return (module for _, module in self.named_modules())
 
     def _named_entries(
-        self, table: str, prefix: str, recurse: bool, remove_duplicate: bool,
+        self,
+        table: str,
+        prefix: str,
+        recurse: bool,
+        remove_duplicate: bool,
     ) -> Iterator[tuple[str, Any]]:
         seen: set[int] = set()
-        owners = (self.named_modules(prefix=prefix, remove_duplicate=remove_duplicate)
-                  if recurse else [(prefix, self)])
+        owners = self.named_modules(prefix=prefix, remove_duplicate=remove_duplicate) if recurse else [(prefix, self)]
         for owner, module in owners:
             for name, value in module.__dict__[table].items():
                 if value is None or (remove_duplicate and id(value) in seen):
@@ -207,7 +213,10 @@ class Module:
                 yield _dotted(owner, name), value
 
     def named_parameters(
-        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True,
+        self,
+        prefix: str = "",
+        recurse: bool = True,
+        remove_duplicate: bool = True,
     ) -> Iterator[tuple[str, Parameter]]:
         """Parameters with their dotted names; a shared one comes once, under its first name."""
         return self._named_entries("_parameters", prefix, recurse, remove_duplicate)
@@ -217,7 +226,10 @@ class Module:
         return (param for _, param in self.named_parameters(recurse=recurse))
 
     def named_buffers(
-        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True,
+        self,
+        prefix: str = "",
+        recurse: bool = True,
+        remove_duplicate: bool = True,
     ) -> Iterator[tuple[str, Tensor]]:
         """Buffers with their dotted names."""
         return self._named_entries("_buffers", prefix, recurse, remove_duplicate)
@@ -352,8 +364,7 @@ class Module:
         keep_vars : bool, default False
             Return the parameters themselves instead of detached tensors.
         """
-        return {prefix + name: value if keep_vars else value.detach()
-                for name, value in self._named_state()}
+        return {prefix + name: value if keep_vars else value.detach() for name, value in self._named_state()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
         """Copy values into the parameters and buffers, in place; all of them or none.
@@ -377,8 +388,7 @@ class Module:
             Naming every missing, unexpected and unfit key.  Nothing has been changed.
         """
         if not isinstance(state_dict, Mapping):
-            raise DtypeError(
-                f"load_state_dict: expected a mapping, got {type(state_dict).__name__}")
+            raise DtypeError(f"load_state_dict: expected a mapping, got {type(state_dict).__name__}")
         own = dict(self._named_state())
         missing = [name for name in own if name not in state_dict]
         unexpected = [name for name in state_dict if name not in own]
@@ -395,8 +405,7 @@ class Module:
                 except (TypeError, ValueError) as error:
                     problems.append(f"{name}: {error}")
         if problems:
-            raise ShapeError(
-                f"{type(self).__name__}.load_state_dict:\n    " + "\n    ".join(problems))
+            raise ShapeError(f"{type(self).__name__}.load_state_dict:\n    " + "\n    ".join(problems))
         for name, value in values.items():
             own[name].detach().copy_(value)
         return IncompatibleKeys(missing, unexpected)

@@ -77,7 +77,7 @@ class ParamGroup(dict[str, Any]):
 
     def __setitem__(self, key: str, value: Any) -> None:
         owner = self._owner
-        if owner is None:                      # being built, copied or unpickled
+        if owner is None:  # being built, copied or unpickled
             super().__setitem__(key, value)
             return
         if key == "params" and key in self:
@@ -139,8 +139,8 @@ class Optimizer:
         self.defaults = dict(defaults)
         self.param_groups: tuple[ParamGroup, ...] = ()
         self._params: list[Tensor] = []
-        self._group_of: list[int] = []                    # parameter index -> group index
-        self._buffers: list[dict[str, Tensor]] = []       # parameter index -> state tensors
+        self._group_of: list[int] = []  # parameter index -> group index
+        self._buffers: list[dict[str, Tensor]] = []  # parameter index -> state tensors
         self._steps = _core.persistent_zeros((0,), "int64")
         self._hyper = np.zeros((0, HYPER_COLUMNS))
         self._schedules: list[tuple[int, Callable[[int], float]]] = []
@@ -148,8 +148,9 @@ class Optimizer:
         self._edited = True
 
         if isinstance(params, (Tensor, Mapping, str)):
-            raise DtypeError(f"{self._name()}: params must be an iterable of tensors or of groups, "
-                             f"got {type(params).__name__}")
+            raise DtypeError(
+                f"{self._name()}: params must be an iterable of tensors or of groups, got {type(params).__name__}"
+            )
         given: list[Any] = list(params)
         if not given:
             raise ShapeError(f"{self._name()}: params is empty")
@@ -179,8 +180,7 @@ class Optimizer:
             If something is not a floating-point tensor.
         """
         if not isinstance(param_group, Mapping) or "params" not in param_group:
-            raise DtypeError(f"{self._name()}: a parameter group must be a dict with 'params', "
-                             f"got {param_group!r}")
+            raise DtypeError(f"{self._name()}: a parameter group must be a dict with 'params', got {param_group!r}")
         tensors = self._checked_params(param_group["params"])
         group = ParamGroup({**self.defaults, **param_group, "params": tensors})
         self._check_group(group, len(self.param_groups))
@@ -208,8 +208,9 @@ class Optimizer:
             if p.dtype not in ("float32", "float64"):
                 raise DtypeError(f"{self._name()}: parameters must be float32 or float64, got {p.dtype}")
             if not p.is_leaf:
-                raise ShapeError(f"{self._name()}: cannot optimize a tensor that is computed from others "
-                                 f"(shape {tuple(p.shape)})")
+                raise ShapeError(
+                    f"{self._name()}: cannot optimize a tensor that is computed from others (shape {tuple(p.shape)})"
+                )
             if id(p) in known:
                 raise ShapeError(f"{self._name()}: a parameter of shape {tuple(p.shape)} is given twice")
             known.add(id(p))
@@ -257,8 +258,9 @@ class Optimizer:
         if not recording:
             self._prepare_step()
         for flags, entries in batches.items():
-            optimizer_step(self, kernel=self.rule.kernel, flags=flags, hyper=self._hyper, steps=self._steps,
-                           entries=entries)
+            optimizer_step(
+                self, kernel=self.rule.kernel, flags=flags, hyper=self._hyper, steps=self._steps, entries=entries
+            )
         if not recording:
             self._finish_step()
         return loss
@@ -295,7 +297,8 @@ class Optimizer:
             elif (buffers[name].dtype, buffers[name].shape) != (p.dtype, p.shape):
                 raise DtypeError(
                     f"{self._name()}: {name} is {buffers[name].aval!r} but its parameter is now {p.aval!r}; "
-                    "make a new optimizer after a cast")
+                    "make a new optimizer after a cast"
+                )
         return tuple([buffers[name] for name in names])
 
     def _prepare_step(self) -> None:
@@ -328,8 +331,9 @@ class Optimizer:
     def _scheduled(self, row: int, schedule: Callable[[int], float]) -> float:
         value = float(schedule(self._updates))
         if not 0.0 <= value < math.inf:
-            raise ShapeError(f"{self._name()}: the schedule of group {row} gives lr = {value} "
-                             f"for update {self._updates}")
+            raise ShapeError(
+                f"{self._name()}: the schedule of group {row} gives lr = {value} for update {self._updates}"
+            )
         return value
 
     def _set_step(self, index: int, step: int) -> None:
@@ -349,8 +353,11 @@ class Optimizer:
     def state(self) -> dict[Tensor, dict[str, Any]]:
         """State by parameter: ``"step"`` and the live tensors under PyTorch's names."""
         steps = _array(self._steps)
-        return {p: {"step": int(steps[i]), **self._buffers[i]}
-                for i, p in enumerate(self._params) if self._buffers[i] or steps[i]}
+        return {
+            p: {"step": int(steps[i]), **self._buffers[i]}
+            for i, p in enumerate(self._params)
+            if self._buffers[i] or steps[i]
+        }
 
     def state_dict(self) -> dict[str, Any]:
         """A snapshot in PyTorch's structure, with copies of all tensors.
@@ -402,9 +409,12 @@ class Optimizer:
             raise ShapeError(f"{self._name()}.load_state_dict:\n    " + "\n    ".join(problems))
         default = max((step for step, _ in state.values()), default=0)
         updates = int(state_dict.get("updates", default))
-        fresh = {(index, name): _core.persistent_zeros(tensor.shape, tensor.dtype)
-                 for index, (_, tensors) in state.items() for name, tensor in tensors.items()
-                 if name not in self._buffers[index]}
+        fresh = {
+            (index, name): _core.persistent_zeros(tensor.shape, tensor.dtype)
+            for index, (_, tensors) in state.items()
+            for name, tensor in tensors.items()
+            if name not in self._buffers[index]
+        }
 
         # Nothing below can fail.
         for group, values in zip(self.param_groups, groups, strict=True):
@@ -449,11 +459,13 @@ class Optimizer:
         return groups
 
     def _read_state(
-        self, state_dict: Mapping[str, Any], problems: list[str],
+        self,
+        state_dict: Mapping[str, Any],
+        problems: list[str],
     ) -> dict[int, tuple[int, dict[str, Tensor]]]:
         """(step, tensors) by our parameter index; what is wrong goes to `problems`."""
         order = [key for group in state_dict["param_groups"] for key in group["params"]]
-        saved = {str(key): value for key, value in state_dict["state"].items()}   # JSON has string keys
+        saved = {str(key): value for key, value in state_dict["state"].items()}  # JSON has string keys
         unknown = set(saved) - {str(key) for key in order}
         if unknown:
             problems.append(f"state of unknown parameters {sorted(unknown)}")
