@@ -59,6 +59,7 @@ const char *fgd_cpu_features(void);             /* space separated, for show_con
 #define FGD_MAX_DIMS 8       /* of a tensor                                                     */
 #define FGD_LOOP_DIMS 6      /* of an iteration space after collapsing                          */
 #define FGD_MAX_PHASES 3
+#define FGD_HYPER 8          /* doubles in an optimizer group's row of hyper-parameters             */
 
 /* How one instruction is cut into work.  The cut depends on the arguments (shapes) alone, never
  * on the number of threads: a unit always computes the same numbers in the same order, and a

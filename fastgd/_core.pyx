@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, freethreading_compatible=False
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """The binding: mirrors csrc/fastgd.h, validates what comes from Python, releases the GIL, calls.
 
 It holds the compiled base classes (dtype, Aval, Storage, TensorBase), plans, and the fast path of
@@ -263,6 +263,7 @@ cdef class Storage:
     cdef void *ptr
     cdef readonly int64_t nbytes
     cdef public int64_t version
+    cdef public int64_t serial        # order of creation; 0: made to outlive any recording
     cdef readonly object owner
     cdef readonly bint readonly
     cdef bint owned
@@ -280,7 +281,9 @@ cdef class Storage:
         self._shape[0] = self.nbytes
         self._strides[0] = 1
         buffer.buf = self.ptr
-        buffer.format = "B" if flags & PyBUF_FORMAT else NULL
+        buffer.format = NULL                # unsigned bytes
+        if flags & PyBUF_FORMAT:
+            buffer.format = b"B"
         buffer.internal = NULL
         buffer.itemsize = 1
         buffer.len = self.nbytes
@@ -299,8 +302,23 @@ cdef class Storage:
         return <uint64_t>self.ptr
 
 
+cdef int64_t _storages = 0
+
+
+cdef int64_t _next_serial() noexcept:
+    global _storages
+    _storages += 1
+    return _storages
+
+
+def storage_count():
+    """How many storages were made so far: the serial of the newest."""
+    return _storages
+
+
 cdef Storage _new_storage(int64_t nbytes):
     cdef Storage s = Storage.__new__(Storage)
+    s.serial = _next_serial()
     s.ptr = fgd_alloc(nbytes)
     if s.ptr == NULL:
         raise MemoryError((<bytes>fgd_last_error()).decode())
@@ -318,6 +336,7 @@ def borrow(array):
     s.nbytes = view.len
     s.readonly = view.readonly
     s.owner = array
+    s.serial = _next_serial()
     PyBuffer_Release(&view)         # the array itself is kept, and NumPy does not move its memory
     return s
 
@@ -481,6 +500,23 @@ def abstract_tensor(cls, Aval a, value):
     return t
 
 
+_tensor_class = TensorBase
+
+
+def register_tensor_class(cls):
+    """Called once by tensor.py: the class of tensors that are made here."""
+    global _tensor_class
+    _tensor_class = cls
+
+
+def persistent_zeros(tuple shape, dtype_like):
+    """A tensor of zeros that exists outside of any recording, even when made during one (optimizer state)."""
+    cdef TensorBase t = <TensorBase>_fresh(_tensor_class, aval(as_dtype(dtype_like), shape))
+    memset(t.storage.ptr, 0, <size_t>t.storage.nbytes)
+    t.storage.serial = 0
+    return t
+
+
 def fill_zero(TensorBase t):
     memset(t.storage.ptr, 0, <size_t>t.storage.nbytes)
 
@@ -582,6 +618,10 @@ def pack_args(str kernel, dict fields, tail=()):
         raise FastgdError(f"{kernel}: no argument field named {', '.join(left)}")
     parts.append(_struct.pack(f"={1 + len(tail)}q", len(tail), *tail))
     return b"".join(parts)
+
+
+cdef enum:
+    MAX_EAGER_SLOTS = 2048
 
 
 # ---- plans ---------------------------------------------------------------------------------------
@@ -692,9 +732,9 @@ cdef class Plan:
 
     def run(self, list pointers, bint profile=False):
         """Runs on raw slots: each a TensorBase, a Storage, a writable buffer or None.  For tests and tools."""
-        cdef void *slots[256]
+        cdef void *slots[MAX_EAGER_SLOTS]
         cdef int i
-        if len(pointers) != self.n_slots or self.n_slots > 256:
+        if len(pointers) != self.n_slots or self.n_slots > MAX_EAGER_SLOTS:
             raise FastgdError(f"plan: expected {self.n_slots} slots, got {len(pointers)}")
         for i in range(self.n_slots):
             slots[i] = _address(pointers[i])
@@ -734,39 +774,38 @@ def prepare_kernel(str name, int n_operands, tail=(), **fields):
 # ---- eager operations ----------------------------------------------------------------------------
 
 cdef class EagerPlan:
-    """A plan for one operation on fixed shapes: slots are outputs, inputs, then temporaries.
-
-    uses_rng: how many offsets of the generator one run takes (its state is then the last slot)."""
+    """A plan for one operation on fixed shapes: slots are outputs, inputs, temporaries, constants."""
     cdef Plan plan
     cdef tuple out_avals
-    cdef int n_outputs, n_inputs, uses_rng
+    cdef int n_outputs, n_inputs
     cdef int64_t arena_bytes
     cdef list temp_offsets
+    cdef list constants
     cdef readonly object program
-    cdef dict constants
 
-    def __init__(self, Plan plan, out_avals, int n_inputs, temp_offsets, int64_t arena_bytes, int uses_rng, constants,
-                 program):
+    def __init__(self, Plan plan, out_avals, int n_inputs, temp_offsets, int64_t arena_bytes, constants, program):
         self.plan = plan
         self.out_avals = tuple(out_avals)
-        self.n_outputs = len(out_avals)
+        self.n_outputs = len(self.out_avals)
         self.n_inputs = n_inputs
         self.temp_offsets = list(temp_offsets)
         self.arena_bytes = arena_bytes
-        self.uses_rng = uses_rng
-        self.constants = constants      # slot -> Storage
+        self.constants = list(constants)
         self.program = program
-        if plan.n_slots > 192:
-            raise FastgdError("eager operation with more than 192 operands")
+        if plan.n_slots > MAX_EAGER_SLOTS:
+            raise FastgdError(f"eager operation with more than {MAX_EAGER_SLOTS} operands")
 
     def run(self, object cls, tuple inputs, tuple out=None):
         """Runs on tensors; outputs are fresh tensors of class `cls`, or those of `out` (written in place)."""
-        cdef void *slots[192]
+        cdef void *slots[MAX_EAGER_SLOTS]
         cdef int i, n = 0
         cdef TensorBase t
         cdef char *arena = NULL
-        cdef uint64_t rng[2]
         cdef list outputs = []
+        for i in range(self.n_inputs):
+            if (<TensorBase>inputs[i]).storage is None:
+                raise FastgdError("a tensor that was recorded by fastgd.compile was used outside of the recording; "
+                                  "return it from the compiled function instead")
         for i in range(self.n_outputs):
             t = <TensorBase>out[i] if out is not None else <TensorBase>_fresh(cls, <Aval>self.out_avals[i])
             outputs.append(t)
@@ -779,29 +818,51 @@ cdef class EagerPlan:
             arena = <char *>fgd_alloc(self.arena_bytes)
             if arena == NULL:
                 raise _error(FGD_NOMEM)
-        for offset in self.temp_offsets:
-            slots[n] = arena + <int64_t>offset
-            n += 1
-        if self.constants is not None:
-            for slot, storage in self.constants.items():
-                slots[<int>slot] = (<Storage>storage).ptr
+            for offset in self.temp_offsets:
+                slots[n] = arena + <int64_t>offset
                 n += 1
-        if self.uses_rng:
-            rng[0] = _rng[0]
-            rng[1] = _rng[1]
-            slots[n] = rng
+        for storage in self.constants:
+            slots[n] = (<Storage>storage).ptr
             n += 1
         try:
             self.plan.execute(slots, False)
         finally:
             if arena != NULL:
                 fgd_free(arena)
-        if self.uses_rng:
-            _rng[1] = rng[1] + <uint64_t>self.uses_rng
         if out is not None:
             for i in range(self.n_outputs):
                 (<TensorBase>outputs[i]).storage.version += 1
         return outputs[0] if self.n_outputs == 1 else tuple(outputs)
+
+
+def scalar_tensor(cls, dtype d, value):
+    """A 0-d tensor of a Python number."""
+    cdef TensorBase t = <TensorBase>_fresh(cls, aval(d, ()))
+    cdef void *p = t.storage.ptr
+    if d.code == 0:
+        (<float *>p)[0] = <float>float(value)
+    elif d.code == 1:
+        (<double *>p)[0] = value
+    elif d.code == 3:
+        (<int32_t *>p)[0] = value
+    elif d.code == 4:
+        (<int64_t *>p)[0] = value
+    elif d.code == 5:
+        (<unsigned char *>p)[0] = value
+    elif d.code == 6:
+        (<unsigned char *>p)[0] = bool(value)
+    else:
+        raise NotOffered(f"scalar of {d}")
+    return t
+
+
+def take_rng_state(cls, int n):
+    """The generator's state as an int64[2] tensor (seed, offset); advances the offset by n."""
+    cdef TensorBase t = <TensorBase>_fresh(cls, aval(int64, (2,)))
+    (<uint64_t *>t.storage.ptr)[0] = _rng[0]
+    (<uint64_t *>t.storage.ptr)[1] = _rng[1]
+    _rng[1] += <uint64_t>n
+    return t
 
 
 # ---- NumPy arrays by pointer ---------------------------------------------------------------------
@@ -886,6 +947,14 @@ cdef class Replay:
     cdef readonly object program
     cdef public object output_tree
     cdef object tensor_class
+    # guards
+    cdef tuple expected               # per flat argument: an Aval, or the value itself
+    cdef dict names_in                # the function's globals
+    cdef tuple names, cells           # names looked up there, closure cells
+    cdef tuple bound                  # what names and cells held
+    cdef list grad_pattern            # (parameter, whether .grad was None)
+    cdef int64_t mutations, grad_epoch
+    cdef bint grad_mode
 
     def __cinit__(self):
         self.slots = NULL
@@ -919,6 +988,69 @@ cdef class Replay:
 
     def __dealloc__(self):
         fgd_free(self.slots)
+
+    def guard(self, tuple expected, dict names_in, tuple names, tuple cells, list grad_pattern):
+        """Remembers what the plan relies on, as it is now."""
+        self.expected = expected
+        self.names_in = names_in
+        self.names = names
+        self.cells = cells
+        self.bound = bindings(names_in, names, cells)
+        self.grad_pattern = grad_pattern
+        self.grad_mode = fgd_grad_enabled != 0
+        self.refresh()
+
+    def refresh(self):
+        """The program was recorded again and is the same."""
+        self.mutations = _mutations
+        self.grad_epoch = _grad_epoch
+
+    @property
+    def stale(self):
+        """Something process-wide was mutated since the program was last compared."""
+        return self.mutations != _mutations
+
+    cpdef bint matches(self, tuple args, list tensors):
+        """Whether the plan is for these arguments and this state; appends the tensor arguments to `tensors`."""
+        cdef Py_buffer view
+        cdef Py_ssize_t i
+        cdef object argument, wanted
+        cdef Aval found
+        if len(args) != len(self.expected) or self.grad_mode != (fgd_grad_enabled != 0):
+            return False
+        for i in range(len(args)):
+            argument = args[i]
+            wanted = self.expected[i]
+            if isinstance(wanted, Aval):
+                if isinstance(argument, TensorBase):
+                    if (<TensorBase>argument).aval is not wanted or (<TensorBase>argument).storage is None:
+                        return False
+                else:
+                    try:
+                        PyObject_GetBuffer(argument, &view, PyBUF_FORMAT | PyBUF_STRIDES)
+                    except (TypeError, BufferError, ValueError):
+                        return False
+                    try:
+                        found = _aval_of_buffer(&view)
+                    finally:
+                        PyBuffer_Release(&view)
+                    if found is not wanted:
+                        return False
+                tensors.append(argument)
+            elif not _same(argument, wanted):
+                return False
+        for i in range(len(self.names)):
+            if not _same(self.names_in.get(self.names[i]), self.bound[i]):
+                return False
+        for i in range(len(self.cells)):
+            if not _same(_cell_contents(self.cells[i]), self.bound[len(self.names) + i]):
+                return False
+        if self.grad_epoch != _grad_epoch:
+            for parameter, was_none in self.grad_pattern:
+                if ((<TensorBase>parameter)._grad is None) != was_none:
+                    return False
+            self.grad_epoch = _grad_epoch
+        return True
 
     def bind_arena(self, Storage arena):
         self.arena = arena
@@ -983,24 +1115,35 @@ cdef class Replay:
         return results
 
 
-def argument_avals(tuple args, list tensors):
-    """Splits call arguments: tensors (appended to `tensors`) become their Aval, others stand for themselves.
+cdef object _EMPTY = object()
 
-    An array that cannot be bound by pointer is appended as None; the caller converts it."""
-    cdef list key = []
-    cdef Py_buffer view
-    cdef Aval a
-    for argument in args:
-        if isinstance(argument, TensorBase):
-            key.append((<TensorBase>argument).aval)
-            tensors.append(argument)
-        elif hasattr(argument, "__array_interface__"):
-            a = buffer_aval(argument)
-            key.append(a)
-            tensors.append(argument if a is not None else None)
-        else:
-            key.append(argument)
-    return tuple(key)
+
+cdef object _cell_contents(object cell):
+    try:
+        return cell.cell_contents
+    except ValueError:          # not assigned yet
+        return _EMPTY
+
+
+cdef bint _same(object a, object b):
+    """The same object, or equal numbers, strings or tuples of the same type."""
+    if a is b:
+        return True
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, (int, float, str, bytes, complex)):
+        return a == b
+    if isinstance(a, tuple) and len(a) == len(b):
+        for x, y in zip(a, b):
+            if not _same(x, y):
+                return False
+        return True
+    return False
+
+
+def bindings(dict names_in, tuple names, tuple cells):
+    """What global names and closure cells hold now."""
+    return tuple([names_in.get(n) for n in names] + [_cell_contents(c) for c in cells])
 
 
 def grad_epoch():

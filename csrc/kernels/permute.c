@@ -1,2 +1,132 @@
-FGD_PREPARE(permute) { (void)args_; work->n_phases = 1; }
-FGD_RUN(permute) { (void)args_; (void)ptr; (void)phase; (void)begin; (void)end; (void)context; }
+/* y = x with its dimensions permuted; also the general strided and the broadcast copy.
+ *
+ * The shape is first reduced: dimensions of size 1 go, neighbours that x walks as one are merged.
+ * What remains is one of
+ *   rows        the innermost dimension has stride 1 (copies), 0 (fills) or anything (gathers)
+ *   transpose   another dimension has stride 1 in x: pairs (that one, the innermost) are
+ *               transposed in square tiles of one cache line, through registers
+ * Elements are moved as unsigned integers of their size, so that every bit pattern survives. */
+#include <string.h>
+#include "cut.h"
+
+#ifndef FASTGD_PERMUTE_TYPES
+#define FASTGD_PERMUTE_TYPES
+
+/* Reduced dims, outermost first; y is contiguous over them. */
+typedef struct permute_plan {
+    int ndim;
+    int64_t shape[FGD_MAX_DIMS], stride[FGD_MAX_DIMS];  /* strides of x, in elements              */
+    int64_t itemsize;
+    int across;                 /* the dim with stride 1 that is transposed with the last; -1     */
+    int64_t panel;              /* indices of `across` in a unit, a multiple of the tile          */
+    int64_t total, items, items_per_unit;
+} permute_plan;
+
+enum { LINE = 64 };             /* bytes of a cache line, the edge of a tile                      */
+enum { PERMUTE_UNIT_BYTES = 65536 };
+
+static void permute_reduce_dims(const fgd_permute_args *a, permute_plan *p)
+{
+    int n = 0;
+    for (int64_t d = 0; d < a->ndim; d++) {
+        int64_t size = a->shape[d], stride = a->stride[d];
+        if (size == 1)
+            continue;
+        if (n && p->stride[n - 1] == size * stride) {
+            p->shape[n - 1] *= size;
+            p->stride[n - 1] = stride;
+        } else {
+            p->shape[n] = size;
+            p->stride[n++] = stride;
+        }
+    }
+    if (n == 0)
+        p->shape[n] = 1, p->stride[n++] = 1;
+    p->ndim = n;
+}
+
+static permute_plan permute_plan_of(const fgd_permute_args *a)
+{
+    permute_plan p = { .itemsize = a->itemsize, .across = -1, .total = 1 };
+    permute_reduce_dims(a, &p);
+    for (int d = 0; d < p.ndim; d++)
+        p.total *= p.shape[d];
+    const int last = p.ndim - 1;
+    const int64_t n = p.shape[last], tile = LINE / p.itemsize;
+    for (int d = 0; d < last && p.stride[last] > 1; d++)
+        if (p.stride[d] == 1)
+            p.across = d;
+    if (p.total == 0)
+        return p;
+    if (p.across >= 0) {        /* an item: `panel` rows of y, each the whole innermost dim */
+        int64_t rows = p.shape[p.across];
+        p.panel = cut_min(cut_ceil(rows, tile), cut_items_per_unit(PERMUTE_UNIT_BYTES, n * LINE)) * tile;
+        p.items = p.total / n / rows * cut_ceil(rows, p.panel);
+        p.items_per_unit = cut_items_per_unit(PERMUTE_UNIT_BYTES, n * cut_min(p.panel, rows) * p.itemsize);
+    } else if (p.ndim == 1) {   /* an item: a cache line's worth */
+        p.items = cut_ceil(n, tile);
+        p.items_per_unit = PERMUTE_UNIT_BYTES / LINE;
+    } else {                    /* an item: a row of y */
+        p.items = p.total / n;
+        p.items_per_unit = cut_items_per_unit(PERMUTE_UNIT_BYTES, n * p.itemsize);
+    }
+    return p;
+}
+
+/* The position in x of flat index `row` over dims [0, ndim) of p, leaving out `skip`; *y gets the
+ * position in y. */
+FGD_INLINE int64_t permute_offset(const permute_plan *p, int ndim, int skip, int64_t row, int64_t *y)
+{
+    int64_t in_x = 0, in_y = 0, y_stride = 1;
+    for (int d = p->ndim - 1; d >= 0; d--) {
+        if (d < ndim && d != skip) {
+            int64_t i = row % p->shape[d];
+            row /= p->shape[d];
+            in_x += i * p->stride[d];
+            in_y += i * y_stride;
+        }
+        y_stride *= p->shape[d];
+    }
+    *y = in_y;
+    return in_x;
+}
+#endif
+
+/* ---- the loops, once per element size ---------------------------------------------------- */
+
+#define E uint8_t
+#define TILE 64
+#define E_FN(name) FGD_CAT(name##_8, FGD_TIER_SUFFIX)
+#include "permute.inc"
+#define E uint16_t
+#define TILE 32
+#define E_FN(name) FGD_CAT(name##_16, FGD_TIER_SUFFIX)
+#include "permute.inc"
+#define E uint32_t
+#define TILE 16
+#define E_FN(name) FGD_CAT(name##_32, FGD_TIER_SUFFIX)
+#include "permute.inc"
+#define E uint64_t
+#define TILE 8
+#define E_FN(name) FGD_CAT(name##_64, FGD_TIER_SUFFIX)
+#include "permute.inc"
+
+FGD_PREPARE(permute)
+{
+    permute_plan p = permute_plan_of(args_);
+    int64_t units = p.items ? cut_ceil(p.items, p.items_per_unit) : 0;
+    cut_one_phase(work, units, 0, 2.0 * (double)p.total * (double)p.itemsize);
+}
+
+FGD_RUN(permute)
+{
+    (void)phase, (void)context;
+    permute_plan p = permute_plan_of(args_);
+    int64_t from = begin * p.items_per_unit, to = cut_min(p.items, end * p.items_per_unit);
+    switch (p.itemsize) {
+    case 1: FGD_CAT(permute_items_8, FGD_TIER_SUFFIX)(&p, ptr[0], ptr[1], from, to); break;
+    case 2: FGD_CAT(permute_items_16, FGD_TIER_SUFFIX)(&p, ptr[0], ptr[1], from, to); break;
+    case 4: FGD_CAT(permute_items_32, FGD_TIER_SUFFIX)(&p, ptr[0], ptr[1], from, to); break;
+    default: FGD_CAT(permute_items_64, FGD_TIER_SUFFIX)(&p, ptr[0], ptr[1], from, to);
+    }
+}

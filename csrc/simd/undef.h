@@ -1,8 +1,11 @@
 #undef T
 #undef vec
 #undef mask
+#undef ivec
 #undef LANES
 #undef V
 #undef FGD_T_SUFFIX
 #undef FGD_T_IS_F32
 #undef FGD_T_FN
+#undef FGD_T_MANTISSA
+#undef FGD_T_BIAS

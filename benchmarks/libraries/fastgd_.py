@@ -1,0 +1,57 @@
+"""fastgd: the whole step compiled, or eager; batches are NumPy arrays."""
+
+import itertools
+
+import fastgd as gd
+import fastgd.nn.functional as F
+from benchmarks import workloads
+from benchmarks.libraries import torch_models
+from fastgd import nn, optim
+
+VERSION = gd.__version__
+
+
+def setup(threads):
+    gd.set_num_threads(threads)
+
+
+def mlp(workload, arrays, variant):
+    return train(workload, arrays, variant, torch_models.mlp(nn, workload.model), F.cross_entropy)
+
+
+def train(workload, arrays, variant, model, loss_function):
+    model.load_state_dict(workloads.params(arrays))
+    o = workload.optimizer
+    optimizer = optim.AdamW(model.parameters(), lr=o.lr, betas=o.betas, eps=o.eps, weight_decay=o.weight_decay)
+
+    def step(x, y):
+        loss = loss_function(model(x), y)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss
+
+    if variant == "compile":
+        step = gd.compile(step)
+    feed = itertools.cycle([tuple(map(gd.from_numpy, batch)) for batch in workloads.batches(arrays)])
+
+    def run(count):
+        for x, y in itertools.islice(feed, count):
+            loss = step(x, y)
+        return loss.item()
+
+    return run
+
+
+def matmul(workload, arrays, variant):
+    a, b = gd.from_numpy(arrays["a"]), gd.from_numpy(arrays["b"])
+
+    def run(count):
+        for _ in range(count):
+            c = gd.matmul(a, b)
+        return c[-1, -1].item()
+
+    return run
+
+
+BUILDERS = {"mlp": mlp, "matmul": matmul}

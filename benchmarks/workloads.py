@@ -1,0 +1,137 @@
+"""What is measured, declared once for all libraries.  Needs NumPy only.
+
+A workload names a model (or an operation), its batch and its optimizer, and makes the arrays that all
+libraries share: initial parameters under their PyTorch names (`param/...`) and N_BATCHES batches
+(`x/<i>`, `y/<i>`).  To add a kind of model: a dataclass with `init` and `sample` here, and a builder
+of that name in each file of libraries/ that offers it.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+N_BATCHES = 16  # visited in turn, so that no library can live on one batch in its cache
+
+
+@dataclass(frozen=True)
+class AdamW:
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 1e-2
+
+
+@dataclass(frozen=True)
+class MLP:
+    """Linear layers with ReLU between them and cross-entropy at the end."""
+
+    sizes: tuple[int, ...]
+
+    @property
+    def layers(self):
+        """(name, inputs, outputs) of each linear layer; the name is its place in nn.Sequential."""
+        return [(str(2 * i), *pair) for i, pair in enumerate(zip(self.sizes, self.sizes[1:], strict=False))]
+
+    def init(self, rng):
+        """PyTorch's default: uniform in ±1/sqrt(inputs)."""
+        params = {}
+        for name, inputs, outputs in self.layers:
+            bound = inputs**-0.5
+            params[f"{name}.weight"] = rng.uniform(-bound, bound, (outputs, inputs))
+            params[f"{name}.bias"] = rng.uniform(-bound, bound, outputs)
+        return params
+
+    def sample(self, rng, batch):
+        x = rng.standard_normal((batch, self.sizes[0]))
+        y = rng.integers(0, self.sizes[-1], batch)
+        return x, y
+
+    def flops(self, batch):
+        """Of the matrix products of one training step; the first layer needs no gradient of its input."""
+        products = [2.0 * batch * inputs * outputs for _, inputs, outputs in self.layers]
+        return 3 * sum(products) - products[0]
+
+
+@dataclass(frozen=True)
+class Training:
+    """Steps of forward, backward and update; the value that libraries must agree on is the loss."""
+
+    name: str
+    model: MLP
+    batch: int
+    optimizer: AdamW = field(default_factory=AdamW)
+    seed: int = 0
+
+    @property
+    def builder(self):
+        return type(self.model).__name__.lower()
+
+    @property
+    def flops(self):
+        return self.model.flops(self.batch)
+
+    def arrays(self):
+        rng = np.random.default_rng(self.seed)
+        arrays = {f"param/{name}": value.astype(np.float32) for name, value in self.model.init(rng).items()}
+        for i in range(N_BATCHES):
+            x, y = self.model.sample(rng, self.batch)
+            arrays[f"x/{i}"] = x.astype(np.float32) if np.issubdtype(x.dtype, np.floating) else x
+            arrays[f"y/{i}"] = y
+        return arrays
+
+
+@dataclass(frozen=True)
+class Matmul:
+    """c[m, n] = a[m, k] @ b[k, n], all row-major; the value to agree on is an element of c."""
+
+    m: int
+    n: int
+    k: int
+    seed: int = 0
+    builder = "matmul"
+
+    @property
+    def name(self):
+        return f"{self.m}x{self.n}x{self.k}"
+
+    @property
+    def flops(self):
+        return 2.0 * self.m * self.n * self.k
+
+    def arrays(self):
+        # Positive, so that the agreement of one element is not at the mercy of cancellation.
+        rng = np.random.default_rng(self.seed)
+        return {
+            "a": rng.uniform(0.5, 1.5, (self.m, self.k)).astype(np.float32),
+            "b": rng.uniform(0.5, 1.5, (self.k, self.n)).astype(np.float32),
+        }
+
+
+STEPS = [
+    Training("mlp_large", MLP((784, 512, 512, 10)), batch=128),
+    Training("mlp_small", MLP((13, 32, 32, 2)), batch=32),
+]
+
+# The products of an MLP layer forward and backward, of a small GPT, of GPT-2, and one large square.
+GEMM = [
+    Matmul(128, 512, 784),
+    Matmul(128, 512, 512),
+    Matmul(512, 784, 128),
+    Matmul(256, 1536, 384),
+    Matmul(3072, 1536, 384),
+    Matmul(3072, 384, 1536),
+    Matmul(256, 3072, 768),
+    Matmul(1024, 1024, 1024),
+]
+
+WORKLOADS = {workload.name: workload for workload in STEPS + GEMM}
+
+
+def batches(arrays):
+    """The (x, y) pairs of a workload's arrays, in order."""
+    return [(arrays[f"x/{i}"], arrays[f"y/{i}"]) for i in range(N_BATCHES)]
+
+
+def params(arrays):
+    """The initial parameters of a workload's arrays, by their PyTorch names."""
+    return {name.removeprefix("param/"): value for name, value in arrays.items() if name.startswith("param/")}

@@ -1,0 +1,196 @@
+"""The tape and backward().
+
+Each recorded operation is a TapeNode that holds what its derivative reads and where its inputs came
+from.  backward() walks the nodes from the newest to the oldest; the derivative of an operation is
+written in terms of other operations, so the same walk runs eagerly and inside a recording.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from . import _core
+from .tensor import Tensor
+
+_counter = itertools.count()
+
+
+class TapeNode:
+    """One operation on the tape.
+
+    Attributes
+    ----------
+    inputs, outputs : tuple of (Tensor or None)
+        What the operation's `saves` asks for, detached; None where it is not needed.
+    edges : tuple
+        Per input: the leaf Tensor, a pair (TapeNode, output position), or None.
+    needs : tuple of bool
+        Which inputs want a gradient.
+    in_avals, out_avals : tuple of Aval
+    """
+
+    __slots__ = ("attrs", "edges", "in_avals", "inputs", "needs", "op", "out_avals", "outputs", "sequence", "versions")
+
+    def __init__(self, op: Any, inputs: tuple[Tensor, ...], attrs: tuple, result: Any) -> None:
+        outputs = result if isinstance(result, tuple) else (result,)
+        self.op = op
+        self.attrs = attrs
+        self.sequence = next(_counter)
+        self.needs = tuple([t._requires_grad for t in inputs])
+        self.edges = tuple([
+            None if not t._requires_grad else t if t._node is None else (t._node, t._node_index) for t in inputs
+        ])
+        self.in_avals = tuple([t.aval for t in inputs])
+        self.out_avals = tuple([t.aval for t in outputs])
+        self.inputs: Any = [None] * len(inputs)
+        self.outputs: Any = [None] * len(outputs)
+        self.versions: list = []
+        for i in op.saved_inputs:
+            if i < len(inputs):
+                self.inputs[i] = self._save(inputs[i])
+        for i in op.saved_outputs:
+            self.outputs[i] = self._save(outputs[i])
+        for i, t in enumerate(outputs):
+            if t.aval.dtype.is_floating_point:
+                t._requires_grad = True
+                t._node = self
+                t._node_index = i
+
+    def _save(self, t: Tensor) -> Tensor:
+        saved = t.detach()  # the tape must not keep itself alive through its outputs
+        if saved.storage is not None:
+            self.versions.append((saved.storage, saved.storage.version))
+        return saved
+
+    def check(self) -> None:
+        """Raises if the node was freed or a saved tensor was written since."""
+        if self.inputs is None:
+            raise _core.FastgdError(
+                f"backward: the saved tensors of {self.op.name} have already been freed by an earlier backward(); "
+                "pass retain_graph=True to the first one if you need a second"
+            )
+        for storage, version in self.versions:
+            if storage.version != version:
+                raise _core.FastgdError(
+                    f"backward: a tensor that the derivative of {self.op.name} needs was written in place after it was "
+                    f"used (version {storage.version}, expected {version}); do not write to it before backward()"
+                )
+
+    def free(self) -> None:
+        self.inputs = self.outputs = None
+        self.versions = []
+
+
+def _reachable(root: TapeNode) -> list[TapeNode]:
+    """The nodes that lead to `root`, newest first: every node comes before those it depends on."""
+    seen = {id(root)}
+    stack, found = [root], []
+    while stack:
+        node = stack.pop()
+        found.append(node)
+        for edge in node.edges:
+            if isinstance(edge, tuple) and id(edge[0]) not in seen:
+                seen.add(id(edge[0]))
+                stack.append(edge[0])
+    found.sort(key=lambda n: n.sequence, reverse=True)
+    return found
+
+
+def backward(tensor: Tensor, gradient: Tensor | None = None, retain_graph: bool = False) -> None:
+    """Adds the gradient of `tensor` to the `.grad` of every leaf that it depends on.
+
+    Parameters
+    ----------
+    tensor : Tensor
+        Has one element unless `gradient` is given.
+    gradient : Tensor, optional
+        Gradient of the final quantity with respect to `tensor`, of the same shape.
+    retain_graph : bool
+        Keep what the derivatives need, so that backward() can run again.
+    """
+    for leaf, grad, shared in gradients(tensor, gradient, retain_graph):
+        _accumulate(leaf, grad, shared)
+
+
+def gradients(
+    tensor: Tensor, gradient: Tensor | None = None, retain_graph: bool = False
+) -> list[tuple[Tensor, Tensor, bool]]:
+    """(leaf, gradient, whether its memory is also somebody else's) for every leaf, each leaf once."""
+    from .ops import functional as ops  # the tape knows operations by their declarations; only addition is its own
+
+    if not tensor._requires_grad:
+        raise _core.FastgdError(
+            "backward: the tensor does not depend on anything that requires grad (it has no tape; was it made under "
+            "no_grad, detached, or computed from plain data?)"
+        )
+    if gradient is None:
+        if tensor.numel() != 1:
+            raise _core.ShapeError(
+                f"backward: expected a tensor of one element or an explicit gradient, got shape {tensor.shape}"
+            )
+        gradient = ops.ones_like(tensor)
+    elif gradient.aval is not tensor.aval:
+        raise _core.ShapeError(f"backward: expected a gradient of {tensor.aval}, got {gradient.aval}")
+
+    # Gradients whose memory two owners might hold: handed through unchanged by a derivative.
+    shared: set[int] = {_memory(gradient)}
+    leaves: dict[int, tuple[Tensor, Tensor]] = {}
+    pending: dict[int, list] = {}
+
+    def deliver(edge: Any, grad: Tensor) -> None:
+        if isinstance(edge, tuple):
+            slots = pending.setdefault(id(edge[0]), [None] * len(edge[0].out_avals))
+            old = slots[edge[1]]
+            slots[edge[1]] = grad if old is None else ops.add(old, grad)
+        else:
+            held = leaves.get(id(edge))
+            leaves[id(edge)] = (edge, grad if held is None else ops.add(held[1], grad))
+
+    previous = _core.set_grad_enabled_state(False)
+    try:
+        if tensor._node is None:
+            deliver(tensor, gradient)
+        else:
+            deliver((tensor._node, tensor._node_index), gradient)
+            for node in _reachable(tensor._node):
+                grads = pending.pop(id(node), None)
+                if grads is None:
+                    continue
+                node.check()
+                incoming = {_memory(g) for g in grads if g is not None}
+                results = node.op.vjp(node, *grads)
+                if not isinstance(results, tuple):
+                    results = (results,)
+                made: set[int] = set()
+                for edge, grad in zip(node.edges, results, strict=True):
+                    if edge is None or grad is None:
+                        continue
+                    memory = _memory(grad)
+                    if memory in incoming or memory in made:
+                        shared.add(memory)
+                    made.add(memory)
+                    deliver(edge, grad)
+                if not retain_graph:
+                    node.free()
+    finally:
+        _core.set_grad_enabled_state(previous)
+    return [(leaf, grad, _memory(grad) in shared) for leaf, grad in leaves.values()]
+
+
+def _memory(t: Tensor) -> int:
+    return id(t.storage) if t.storage is not None else id(t._value)
+
+
+def _accumulate(leaf: Tensor, grad: Tensor, shared: bool) -> None:
+    from .ops import functional as ops
+
+    old = leaf.grad
+    if old is None:
+        leaf.grad = ops.clone(grad) if shared else grad
+    else:
+        with_tape = _core.set_grad_enabled_state(False)
+        try:
+            old.add_(grad)
+        finally:
+            _core.set_grad_enabled_state(with_tape)

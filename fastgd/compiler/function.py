@@ -1,0 +1,395 @@
+"""fastgd.compile: a function is recorded, made into a plan, and from then on replayed in C.
+
+The first call records the function twice on shape-only tensors (nothing is executed) and compares the
+two programs; it then already replays.  Later calls check the guards and replay.
+
+Guarded: shapes and dtypes of arguments, other arguments by value, the closure cells and globals that the
+function itself names (numbers and strings by value, everything else by identity), grad mode, which
+gradients are None, and a process-wide counter of mutations (modules, parameters, train/eval,
+requires_grad, the structure of optimizer groups).  When the counter has moved, the function is recorded
+again and its program compared.
+
+Not guarded: attributes of objects that are not modules or parameters (``config.alpha``), elements of lists and
+dicts, globals of functions that are called.  They are caught, late, when the function is recorded again at
+calls 10, 100, 1,000 ...; a difference raises.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+import types
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .. import _core
+from .._core import FastgdError, NotOffered
+from ..tensor import Tensor, as_tensor
+from . import explain as _explain
+from .lower import Lowered, constant_storage, lower
+from .passes import resolve
+from .program import PERSISTENT
+from .trace import Trace
+
+MAX_PLANS = 16
+
+
+class Recording:
+    """One recording: the finished program and how its results go back to the caller."""
+
+    def __init__(self, function: Callable, args: list[Any], rebuild: Callable) -> None:
+        made_after = _core.storage_count()
+        self.trace = Trace()
+        flat = [self.trace.add_input(a) if isinstance(a, _core.Aval) else a for a in args]
+        positional, keywords = rebuild(flat)
+        previous = _core.set_trace(self.trace)
+        try:
+            result = function(*positional, **keywords)
+            outputs: list[Tensor] = []
+            self.tree = _flatten(result, outputs)
+            if any(t._requires_grad and t._node is not None for t in outputs) and _core.is_grad_enabled():
+                outputs = [t.detach() for t in outputs]
+            self.left = self.trace.finish(outputs)
+        finally:
+            _core.set_trace(previous)
+        self.n_outputs = len(outputs)
+        self.program = self.trace.program
+        self.lines = self.program.fingerprint(made_after)
+        self.lines.append(("grads", tuple((id(p), i) for p, i in self.left["grads_out"]), self.tree, ()))
+
+    def difference(self, other: Recording) -> str | None:
+        """The first operation in which two recordings differ, in words."""
+        for i, (a, b) in enumerate(zip(self.lines, other.lines, strict=False)):
+            if a != b:
+                return f"operation {i}: {_line(a)} the first time, {_line(b)} the second"
+        if len(self.lines) != len(other.lines):
+            return f"{len(self.lines)} operations the first time, {len(other.lines)} the second"
+        return None
+
+
+def _line(line: tuple) -> str:
+    shapes = ", ".join(str(v[1]) for v in line[2]) if line[0] not in ("return", "grads") else ""
+    return f"{line[0]}{line[1] if line[1] else ''}({shapes})"
+
+
+class CompiledFunction:
+    """What `fastgd.compile` returns; call it as the function.
+
+    Methods
+    -------
+    explain(profile=False)
+        The program of the last call, one line per kernel call: shapes, bytes, flops, what was fused.
+    memory()
+        Bytes of the last call's plan by kind, known before anything runs.
+    """
+
+    def __init__(self, function: Callable, precision: str = "fp32") -> None:
+        if precision != "fp32":
+            raise NotOffered(f"compile: expected precision 'fp32', got {precision!r} (bf16 is not offered yet)")
+        if not callable(function):
+            raise _core.DtypeError(f"compile: expected a function or a Module, got {type(function).__name__}")
+        self._function = function
+        self._plans: list[_core.Replay] = []
+        self._recordings: dict[int, Recording] = {}
+        self._last: Any = None
+        self._calls = 0
+        self._arena: Any = None
+        self._lock = threading.Lock()
+        self._names_in, self._names, self._cells = _references(function)
+        functools.update_wrapper(self, function, updated=())
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name == "_function":
+            raise AttributeError(name)
+        return getattr(self._function, name)
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return self if instance is None else types.MethodType(self, instance)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if _core.is_tracing():  # inside another compiled function: part of its program
+            return self._function(*args, **kwargs)
+        flat, rebuild, layout = (args, None, None) if not kwargs else _flat_arguments(args, kwargs)
+        with self._lock:
+            tensors: list = []
+            replay = self._last
+            self._calls += 1
+            if (
+                replay is None
+                or replay.stale
+                or replay.output_tree[1] != layout
+                or self._calls in (10, 100, 1_000, 10_000, 100_000, 1_000_000)
+                or not replay.matches(flat, tensors)
+            ):
+                if rebuild is None and any(isinstance(a, (list, tuple, dict)) for a in args):
+                    flat, rebuild, layout = _flat_arguments(args, kwargs)
+                flat = tuple([_bindable(a) for a in flat])
+                tensors = []
+                replay = self._find(flat, layout, tensors) or self._build(flat, layout, rebuild, tensors)
+                self._check_again(replay, flat, rebuild)
+                self._last = replay
+            results = replay.run(tensors)
+        return _unflatten(replay.output_tree[0], results)
+
+    # ---- plans ----
+
+    def _find(self, flat: tuple, layout: Any, tensors: list) -> Any:
+        """A plan that was made for these arguments and this state, recorded again if it may be stale."""
+        for replay in self._plans:
+            del tensors[:]
+            if replay.output_tree[1] != layout or not replay.matches(flat, tensors):
+                continue
+            if replay.stale:
+                again = self._record(flat, None, layout)
+                if self._recordings[id(replay)].difference(again):
+                    continue
+                replay.refresh()
+            return replay
+        del tensors[:]
+        return None
+
+    def _record(self, flat: tuple, rebuild: Any, layout: Any = None) -> Recording:
+        if rebuild is None:
+            rebuild = (lambda values: (values, {})) if layout is None else functools.partial(_rebuild_arguments, layout)
+        avals = [a.aval if isinstance(a, Tensor) else _core.buffer_aval(a) if isinstance(a, np.ndarray) else a for a in flat]
+        return Recording(self._function, avals, rebuild)
+
+    def _build(self, flat: tuple, layout: Any, rebuild: Any, tensors: list) -> Any:
+        first = self._record(flat, rebuild, layout)
+        recording = self._record(flat, rebuild, layout)
+        difference = first.difference(recording)
+        if difference:
+            raise FastgdError(
+                "compile: the function does different things when it is recorded twice; it must not depend on counters, "
+                f"time or random choices of its own. {difference}"
+            )
+        lowered = lower(recording.program)
+        replay = self._bind(recording, lowered)
+        replay.output_tree = (recording.tree, layout)
+        expected = tuple(
+            a.aval if isinstance(a, Tensor) else _core.buffer_aval(a) if isinstance(a, np.ndarray) else a for a in flat
+        )
+        pattern = [(g.parameter, g.entry is None) for g in recording.trace.gradients.values()]
+        replay.guard(expected, self._names_in, self._names, self._cells, pattern)
+        tensors.extend(a for a in flat if isinstance(a, (Tensor, np.ndarray)))
+        self._recordings[id(replay)] = recording
+        self._plans.append(replay)
+        if len(self._plans) > MAX_PLANS:
+            warnings.warn(
+                f"compile: {self._function.__name__} needs more than {MAX_PLANS} plans; the oldest is dropped. Arguments "
+                "that change at every call should be tensors, and batches should have one size",
+                stacklevel=3,
+            )
+            del self._recordings[id(self._plans.pop(0))]
+        return replay
+
+    def _check_again(self, replay: Any, flat: tuple, rebuild: Any) -> None:
+        if self._calls not in (10, 100, 1_000, 10_000, 100_000, 1_000_000):
+            return
+        again = self._record(flat, rebuild, replay.output_tree[1])
+        difference = self._recordings[id(replay)].difference(again)
+        if difference:
+            self._plans.remove(replay)
+            del self._recordings[id(replay)]
+            self._last = None
+            raise FastgdError(
+                "compile: the function has changed in a way that is not guarded (see fastgd.compile's documentation). "
+                f"Its plan was dropped; {difference}"
+            )
+
+    def _bind(self, recording: Recording, lowered: Lowered) -> Any:
+        """Says where each slot's memory comes from."""
+        program, left = recording.program, recording.left
+        inputs = {id(v): i for i, v in enumerate(program.inputs)}
+        outputs = {id(resolve(v)) for v in program.outputs}
+        fixed, in_slots, grad_in, arena_slots, rng_slot = [], {}, [], [], 0
+        for slot, value in enumerate(lowered.slots):
+            if slot in lowered.offsets:
+                arena_slots.append((slot, lowered.offsets[slot]))
+            elif id(value) in inputs:
+                in_slots[inputs[id(value)]] = slot
+            elif id(value) in outputs:
+                continue
+            elif isinstance(value.binding, tuple):
+                grad_in.append((slot, value.binding[1]))
+            elif isinstance(value.binding, str):
+                rng_slot = slot
+            elif value.storage == "constant":
+                fixed.append((slot, constant_storage(value)))
+            else:
+                fixed.append((slot, value.binding))
+        n = len(lowered.slots)  # an argument that nobody reads has no slot: it is bound to a spare one
+        written = {
+            id(v.binding.storage): v.binding.storage
+            for call in lowered.calls
+            for v in (x for node in call.group.all_nodes for x in node.outputs)
+            if v.storage in PERSISTENT and not isinstance(v.binding, tuple)
+        }
+        replay = _core.Replay(
+            lowered.plan(),
+            fixed=fixed,
+            inputs=[(in_slots.get(i, n), v.aval) for i, v in enumerate(program.inputs)],
+            grad_in=grad_in,
+            outputs=[(lowered.slot_of[id(resolve(v))], v.aval) for v in program.outputs],
+            written=list(written.values()),
+            grads_out=left["grads_out"],
+            optimizers=recording.trace.optimizers,
+            rng_slot=rng_slot,
+            n_random=program.n_random,
+            arena_slots=arena_slots,
+            arena_bytes=lowered.arena_bytes,
+            program=lowered,
+            tensor_class=Tensor,
+        )
+        if self._arena is None or self._arena.nbytes < lowered.arena_bytes:
+            self._arena = _core.new_storage(max(lowered.arena_bytes, 64))
+            for other in self._plans:
+                other.bind_arena(self._arena)
+        replay.bind_arena(self._arena)
+        return replay
+
+    # ---- looking at it ----
+
+    def _current(self, what: str) -> Any:
+        if self._last is None:
+            raise FastgdError(f"{what}: call the function once first, so that its shapes are known")
+        return self._last
+
+    def explain(self, profile: bool = False) -> str:
+        """The program of the last call as text; with profile=True, the time of each call of its last profiled run."""
+        return _explain.explain(self._current("explain"), profile)
+
+    def profile(self, *args: Any) -> str:
+        """Runs once with each kernel call timed (the call counts as a step) and explains."""
+        self(*args)
+        replay, tensors = self._last, []
+        if not replay.matches(tuple(_bindable(a) for a in args), tensors):
+            raise FastgdError("profile: the plan does not match its own arguments")
+        with self._lock:
+            replay.run(tensors, True)
+        return _explain.explain(replay, True)
+
+    def memory(self) -> dict[str, int]:
+        """Bytes of the last call's plan: arena, scratch, outputs, parameters and state."""
+        return _explain.memory(self._current("memory"))
+
+
+def compile(function: Callable | None = None, *, precision: str = "fp32") -> Any:
+    """Compiles a function, usually a whole training step, or a Module.
+
+    Parameters
+    ----------
+    function : callable
+        Takes tensors or arrays (and other values, which become part of the plan) and returns tensors.
+    precision : {"fp32"}
+
+    Returns
+    -------
+    CompiledFunction
+        Same results, bit for bit, as the function itself.
+
+    Raises
+    ------
+    FastgdError
+        If two recordings of the function differ, or values are needed while it is recorded
+        (``item()``, ``if tensor:``).
+
+    Notes
+    -----
+    See the module's text for what is guarded and what is not.
+    """
+    if function is None:
+        return functools.partial(compile, precision=precision)
+    return CompiledFunction(function, precision)
+
+
+# ---- arguments and results ----
+
+
+def _bindable(argument: Any) -> Any:
+    """Arrays that cannot be bound by pointer as they are become tensors (one conversion per call)."""
+    if isinstance(argument, Tensor):
+        if argument.storage is None:
+            raise FastgdError("compile: an argument is a tensor of a recording")
+        return argument
+    if isinstance(argument, np.ndarray):
+        return argument if _core.buffer_aval(argument) is not None else as_tensor(argument)
+    if hasattr(argument, "__array__") and not isinstance(argument, (int, float, bool, type)):
+        return as_tensor(argument)
+    return argument
+
+
+def _flat_arguments(args: tuple, kwargs: dict) -> tuple[tuple, Callable, Any]:
+    flat: list[Any] = []
+
+    def walk(x: Any) -> Any:
+        if isinstance(x, (list, tuple)) and not hasattr(x, "_fields"):
+            return (type(x).__name__, *[walk(y) for y in x])
+        if isinstance(x, dict):
+            return ("dict", tuple(x), *[walk(y) for y in x.values()])
+        flat.append(x)
+        return None
+
+    layout = (tuple(walk(a) for a in args), tuple(kwargs), tuple(walk(a) for a in kwargs.values()))
+    return tuple(flat), functools.partial(_rebuild_arguments, layout), layout
+
+
+def _rebuild_arguments(layout: Any, values: list[Any]) -> tuple[list, dict]:
+    rest = iter(values)
+
+    def build(shape: Any) -> Any:
+        if shape is None:
+            return next(rest)
+        if shape[0] == "dict":
+            return {k: build(s) for k, s in zip(shape[1], shape[2:], strict=True)}
+        items = [build(s) for s in shape[1:]]
+        return tuple(items) if shape[0] == "tuple" else items
+
+    positional = [build(s) for s in layout[0]]
+    return positional, {k: build(s) for k, s in zip(layout[1], layout[2], strict=True)}
+
+
+def _flatten(result: Any, tensors: list[Tensor]) -> Any:
+    """The structure of a result with each tensor replaced by its number."""
+    if isinstance(result, Tensor):
+        tensors.append(result)
+        return ("tensor", len(tensors) - 1)
+    if isinstance(result, (list, tuple)):
+        return (type(result).__name__, *[_flatten(x, tensors) for x in result])
+    if isinstance(result, dict):
+        return ("dict", *[(k, _flatten(v, tensors)) for k, v in result.items()])
+    if result is None or isinstance(result, (int, float, str, bool)):
+        return ("value", result)
+    raise FastgdError(f"compile: a compiled function returns tensors, numbers, and lists, tuples or dicts of them, got {type(result).__name__}")
+
+
+def _unflatten(tree: Any, results: list[Tensor]) -> Any:
+    kind = tree[0]
+    if kind == "tensor":
+        return results[tree[1]]
+    if kind == "value":
+        return tree[1]
+    if kind == "dict":
+        return {k: _unflatten(v, results) for k, v in tree[1:]}
+    items = [_unflatten(x, results) for x in tree[1:]]
+    return items if kind == "list" else tuple(items)
+
+
+def _references(function: Callable) -> tuple[dict, tuple, tuple]:
+    """The globals that a function names and its closure cells: what it may silently depend on."""
+    plain = getattr(function, "__func__", function)
+    code = getattr(plain, "__code__", None)
+    if code is None:  # a Module or another callable object: guarded by the mutation counter
+        return {}, (), ()
+    names: set[str] = set()
+    pending = [code]
+    while pending:
+        one = pending.pop()
+        names.update(one.co_names)
+        pending.extend(c for c in one.co_consts if isinstance(c, types.CodeType))
+    globals_ = plain.__globals__
+    used = tuple(sorted(n for n in names if n in globals_ and not isinstance(globals_[n], types.ModuleType)))
+    return globals_, used, tuple(plain.__closure__ or ())

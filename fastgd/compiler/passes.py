@@ -1,0 +1,304 @@
+"""Passes over a program.  They move and merge; they never re-associate a sum, so that the result of a
+compiled program has the bits of the same operations run one by one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .program import PERSISTENT, Node, Program, Value
+
+MAX_TILE_OPS = 40
+MAX_TILE_OPERANDS = 24
+
+
+def run_passes(program: Program) -> list[Group]:
+    """All passes in order; returns the groups that become kernel calls."""
+    order_commits(program)
+    fold_gradient_scale(program)
+    separate_outputs(program)
+    absorb_transposes(program)
+    eliminate_dead(program)
+    absorb_row_sums(program)
+    return fuse(program)
+
+
+def order_commits(program: Program) -> None:
+    """Compute phase first: a node belongs to the commit phase if it writes persistent storage or reads
+    what such a node wrote.  Within a phase the recorded order stays."""
+    late: set[int] = set()
+    for node in program.nodes:
+        if node.commit or any(id(v) in late for v in node.inputs):
+            node.commit = True
+            late.update(id(v) for v in node.outputs)
+    # Copies into persistent storage come last: later nodes of the commit phase may read the old contents.
+    program.nodes.sort(key=lambda n: (n.commit, n.commit and _is_assignment(n)))
+    _protect_assignments(program)
+
+
+def _is_assignment(node: Node) -> bool:
+    return node.op.name == "copy" and node.outputs[0].storage in PERSISTENT
+
+
+def _protect_assignments(program: Program) -> None:
+    """`a.copy_(b); b.copy_(a_old)`: a source that is itself persistent is read before any assignment."""
+    nodes: list[Node] = []
+    first = next((i for i, n in enumerate(program.nodes) if _is_assignment(n)), len(program.nodes))
+    before, assignments = program.nodes[:first], program.nodes[first:]
+    for node in assignments:
+        if _is_assignment(node) and resolve(node.inputs[0]).storage in PERSISTENT:
+            temporary = Value(node.inputs[0].aval)
+            copy = Node(node.op, [node.inputs[0]], (), [temporary])
+            copy.commit = True
+            temporary.producer = copy
+            before.append(copy)
+            node.inputs = [temporary]
+        nodes.append(node)
+    program.nodes = before + nodes
+
+
+def resolve(value: Value) -> Value:
+    """The value whose memory `value` shares: follows reshapes."""
+    while value.producer is not None and value.producer.op.kind == "alias":
+        value = value.producer.inputs[0]
+    return value
+
+
+def _users(program: Program) -> dict[int, list[Node]]:
+    users: dict[int, list[Node]] = {}
+    for node in program.nodes:
+        for v in node.inputs:
+            users.setdefault(id(v), []).append(node)
+    return users
+
+
+def eliminate_dead(program: Program) -> None:
+    """Removes nodes that neither an output nor a write depends on."""
+    live = {id(v) for v in program.outputs}
+    kept = []
+    for node in reversed(program.nodes):
+        writes = any(v.storage in PERSISTENT for v in node.outputs)
+        if writes or any(id(v) in live for v in node.outputs):
+            kept.append(node)
+            live.update(id(v) for v in node.inputs)
+    program.nodes = kept[::-1]
+
+
+def separate_outputs(program: Program) -> None:
+    """Outputs are fresh memory: one that is an argument, persistent, or another output is copied."""
+    from ..ops.registry import OPS
+
+    seen: set[int] = set()
+    for i, value in enumerate(program.outputs):
+        root = resolve(value)
+        if root.storage != "arena" or id(root) in seen:
+            # A value written by the commit phase is copied after it.
+            out = program.emit(OPS["copy"], [value], ())[0]
+            program.nodes[-1].commit = bool(root.producer is not None and root.producer.commit)
+            if not program.nodes[-1].commit:
+                program.nodes.insert(_first_commit(program), program.nodes.pop())
+            program.outputs[i] = root = out
+        seen.add(id(root))
+        root.storage = "output"
+
+
+def _first_commit(program: Program) -> int:
+    return next((i for i, n in enumerate(program.nodes) if n.commit), len(program.nodes))
+
+
+def fold_gradient_scale(program: Program) -> None:
+    """Gradients that are only multiplied by one scalar on their way into an optimizer are multiplied there:
+    clipping by global norm costs no pass over memory of its own."""
+    users = _users(program)
+    outputs = {id(v) for v in program.outputs}
+    for node in program.nodes:
+        fold = getattr(node.op, "fold_scale", None)
+        if fold is None:
+            continue
+        scale, plain = None, []
+        for v in fold.gradients(node):
+            made = v.producer
+            if made is None or made.op.name != "mul" or made.inputs[1].aval.ndim != 0 or made.inputs[1].storage == "constant":
+                break
+            if len(users[id(v)]) != 1 or id(v) in outputs or scale not in (None, made.inputs[1]):
+                break
+            scale = made.inputs[1]
+            plain.append(made.inputs[0])
+        else:
+            if scale is not None:
+                fold.apply(node, scale, plain)
+
+
+def absorb_transposes(program: Program) -> None:
+    """A matrix product reads its operands by strides: a transposition of the last two dims is free."""
+    for node in program.nodes:
+        if node.op.kind != "gemm":
+            continue
+        transposed = list(node.attrs[:2])
+        for i in (0, 1):
+            made = node.inputs[i].producer
+            if made is not None and made.op.name == "permute" and _swaps_last_two(made.attrs[0]):
+                node.inputs[i] = made.inputs[0]
+                transposed[i] = not transposed[i]
+        node.attrs = (*transposed, *node.attrs[2:])
+
+
+def _swaps_last_two(dims: tuple[int, ...]) -> bool:
+    n = len(dims)
+    return n >= 2 and dims == (*range(n - 2), n - 1, n - 2)
+
+
+def absorb_row_sums(program: Program) -> None:
+    """sum(g, all but the last dim) beside a product that packs g transposed: the product sums as it packs.
+
+    The order of the sum is the same by contract (csrc/kernels.def, gemm)."""
+    products = {}
+    for i, node in enumerate(program.nodes):
+        a = node.inputs[0] if node.op.kind == "gemm" else None
+        if a is not None and node.attrs[0] and a.aval.ndim == 2 and len(node.outputs) == 1 and node.inputs[1].aval.ndim == 2:
+            products.setdefault(id(a), (i, node))
+    for node in list(program.nodes):
+        if node.op.name != "sum" or node.inputs[0].aval.ndim != 2 or node.attrs[0] != (0,):
+            continue
+        found = products.get(id(node.inputs[0]))
+        if found is None or len(found[1].outputs) != 1 or found[1].commit != node.commit:
+            continue
+        position, product = found
+        total = node.outputs[0]
+        # The sum's consumers must come after the product.
+        if any(
+            id(v) == id(total) for n in program.nodes[: position + 1] for v in n.inputs
+        ) or node.inputs[0].aval.dtype is not product.inputs[1].aval.dtype:
+            continue
+        product.outputs.append(total)
+        total.producer = product
+        program.nodes.remove(node)
+        products = {
+            id(n.inputs[0]): (i, n)
+            for i, n in enumerate(program.nodes)
+            if n.op.kind == "gemm" and n.attrs[0] and n.inputs[0].aval.ndim == 2 and n.inputs[1].aval.ndim == 2
+        }
+
+
+class Group:
+    """Nodes that become one kernel call: a root that is not elementwise (or None), then elementwise nodes."""
+
+    __slots__ = ("commit", "external", "nodes", "note", "root", "shape")
+
+    def __init__(self, node: Node) -> None:
+        self.root = node if node.op.kind != "tile" else None
+        self.nodes = [] if self.root is not None else [node]
+        self.shape: Any = node.outputs[0].aval.shape if node.op.kind in ("tile", "gemm") else None
+        self.commit = node.commit
+        self.note = ""
+        self.external: set[int] = set()  # id of each result that somebody outside reads
+
+    @property
+    def all_nodes(self) -> list[Node]:
+        return ([self.root] if self.root is not None else []) + self.nodes
+
+    def outputs(self) -> list[Value]:
+        return [v for n in self.all_nodes for v in n.outputs]
+
+    def inputs(self) -> list[Value]:
+        inside = {id(v) for v in self.outputs()}
+        return [v for n in self.all_nodes for v in n.inputs if id(v) not in inside]
+
+    def has_room(self, more: int) -> bool:
+        operands = {id(v) for v in self.inputs()} | {id(v) for v in self.outputs()}
+        return len(self.nodes) + more <= MAX_TILE_OPS and len(operands) + 3 * more <= MAX_TILE_OPERANDS
+
+
+def fuse(program: Program) -> list[Group]:
+    """Elementwise nodes join the group that made one of their operands: another elementwise chain, or the
+    epilogue of a matrix product.
+
+    A node may move up to its producer's place if everything else it reads is there by then; an elementwise
+    group may move down if nobody in between reads it.
+    """
+    groups: list[Group] = []
+    made_by: dict[int, Group] = {}  # id(root value) -> group
+
+    def position(group: Group) -> int:
+        return next(i for i, g in enumerate(groups) if g is group)
+
+    def reads(group: Group, wanted: set[int]) -> bool:
+        return any(id(resolve(v)) in wanted for v in group.inputs())
+
+    for node in program.nodes:
+        if node.op.kind == "alias":
+            continue
+        target = None
+        if node.op.kind == "tile" and not _is_assignment(node):
+            candidates = []
+            for v in node.inputs:
+                group = made_by.get(id(v))
+                if (
+                    group is not None
+                    and group.shape == node.outputs[0].aval.shape == v.aval.shape
+                    and group.commit == node.commit
+                    and not any(group is c for c in candidates)
+                ):
+                    candidates.append(group)
+            candidates.sort(key=position, reverse=True)
+            for group in candidates:
+                if not group.has_room(1):
+                    group.note = "full"
+                    continue
+                at = position(group)
+                others = [made_by.get(id(resolve(v))) for v in node.inputs]
+                if any(g is group and resolve(v) is not v for g, v in zip(others, node.inputs, strict=True)):
+                    continue  # reads a reshape of the group's own result, which only exists when the group is done
+                if all(g is None or g is group or position(g) < at for g in others):
+                    target = group
+                    break
+                # Otherwise the elementwise group may move down here, if nobody reads it in between.  (Not in the
+                # commit phase: what it reads may be overwritten in between.)
+                if node.commit:
+                    continue
+                wanted = {id(v) for v in group.outputs()}
+                if group.root is None and not any(reads(g, wanted) for g in groups[at + 1 :]):
+                    groups.append(groups.pop(at))
+                    target = group
+                    break
+        if target is None:
+            target = Group(node)
+            groups.append(target)
+        else:
+            target.nodes.append(node)
+            _merge_producers(node, target, groups, made_by, position, reads)
+        for v in node.outputs:
+            made_by[id(v)] = target
+    _mark_external(program, groups)
+    return groups
+
+
+def _mark_external(program: Program, groups: list[Group]) -> None:
+    owner = {id(v): g for g in groups for v in g.outputs()}
+    read = [(resolve(v), None) for v in program.outputs]
+    read += [(resolve(v), g) for g in groups for v in g.inputs()]
+    for value, reader in read:
+        made = owner.get(id(value))
+        if made is not None and made is not reader:
+            made.external.add(id(value))
+    for group in groups:
+        group.external.update(id(v) for v in group.outputs() if v.storage in PERSISTENT)
+
+
+def _merge_producers(node: Node, target: Group, groups: list, made_by: dict, position: Any, reads: Any) -> None:
+    """Elementwise groups that feed `node` and nobody else in between move into its group."""
+    for v in node.inputs:
+        group = made_by.get(id(v))
+        if group is None or group is target or group.root is not None or target.root is not None or node.commit:
+            continue
+        if group.shape != target.shape or group.commit != target.commit or not target.has_room(len(group.nodes)):
+            continue
+        at, end = position(group), position(target)
+        wanted = {id(o) for o in group.outputs()}
+        if at > end or any(reads(g, wanted) for g in groups[at + 1 : end]):
+            continue
+        target.nodes[:0] = group.nodes
+        groups.pop(at)
+        for n in group.nodes:
+            for out in n.outputs:
+                made_by[id(out)] = target

@@ -1,0 +1,122 @@
+"""Programs: instructions over values, before they become kernel calls.
+
+A value has dtype and shape (its Aval), a layout and a storage class; writes to persistent storage
+are explicit nodes.  Values are never changed: an operation "in place" makes a new value whose
+storage is the old one's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any
+
+# Where a value lives.  `parameter` and `state` are persistent: their memory belongs to tensors that
+# exist outside the program and outlive it.
+STORAGE_CLASSES = ("arena", "parameter", "state", "input", "output", "constant", "host")
+PERSISTENT = ("parameter", "state")
+LAYOUTS = ("row",)
+
+
+class Value:
+    """One value of a program.
+
+    Attributes
+    ----------
+    aval : Aval
+        dtype and shape.
+    storage : str
+        One of STORAGE_CLASSES.
+    binding : object
+        What the storage is bound to: a Tensor (parameter, state), ``("grad", parameter)``, the
+        position of an argument (input), a number (constant), a NumPy array (host) or None.
+    producer : Node or None
+    owner : Program or None
+        The program it was recorded in; a value used in another one is an error.
+    """
+
+    __slots__ = ("aval", "binding", "layout", "owner", "producer", "storage")
+
+    def __init__(self, aval: Any, storage: str = "arena", binding: Any = None, producer: Node | None = None) -> None:
+        self.aval = aval
+        self.storage = storage
+        self.layout = "row"
+        self.binding = binding
+        self.producer = producer
+        self.owner: Any = None
+
+    def __repr__(self) -> str:
+        return f"<{self.storage} {self.aval!r}>"
+
+
+class Node:
+    """One instruction: an operation's declaration, its inputs, attributes and outputs.
+
+    `in_place` maps an output's position to the input whose memory it takes over; `commit` marks
+    nodes that write persistent storage or read what such a node wrote.
+    """
+
+    __slots__ = ("attrs", "commit", "in_place", "inputs", "op", "outputs")
+
+    def __init__(self, op: Any, inputs: list[Value], attrs: tuple, outputs: list[Value]) -> None:
+        self.op = op
+        self.inputs = inputs
+        self.attrs = attrs
+        self.outputs = outputs
+        self.commit = False
+        self.in_place: dict[int, int] = {}
+
+    def __repr__(self) -> str:
+        return f"{self.op.name}({', '.join(map(repr, self.inputs))}) -> {self.outputs!r}"
+
+
+@dataclass
+class Program:
+    """Nodes in execution order, and what goes in and out."""
+
+    nodes: list[Node] = field(default_factory=list)
+    inputs: list[Value] = field(default_factory=list)
+    outputs: list[Value] = field(default_factory=list)
+    n_random: int = 0
+
+    def emit(self, op: Any, inputs: list[Value], attrs: tuple) -> list[Value]:
+        """Appends a node of `op` and returns its output values."""
+        avals = op.infer(tuple(v.aval for v in inputs), attrs)
+        node = Node(op, inputs, attrs, [])
+        node.outputs = [Value(a, producer=node) for a in avals]
+        for v in node.outputs:
+            v.owner = self
+        self.nodes.append(node)
+        return node.outputs
+
+    def fingerprint(self, made_after: int) -> list[tuple]:
+        """One line per node, equal for equal programs over equal bindings.
+
+        Storages made during the recording (serial above `made_after`) are constants: compared by content."""
+        number: dict[int, tuple] = {}
+
+        def name(v: Value) -> tuple:
+            if id(v) not in number:
+                bound: Any = None
+                if v.storage in PERSISTENT or v.storage == "host":
+                    bound = _identity(v.binding, made_after)
+                elif v.storage in ("input", "constant"):
+                    bound = repr(v.binding)
+                number[id(v)] = (len(number), v.storage, bound, id(v.aval))
+            return number[id(v)]
+
+        lines = [
+            (n.op.name, n.attrs, tuple(name(v) for v in n.inputs), tuple(name(v) for v in n.outputs))
+            for n in self.nodes
+        ]
+        lines.append(("return", (), tuple(name(v) for v in self.outputs), ()))
+        return lines
+
+
+def _identity(binding: Any, made_after: int) -> Any:
+    if isinstance(binding, tuple):
+        return binding[0], id(binding[1])
+    storage = getattr(binding, "storage", None)
+    if storage is None:
+        return binding if isinstance(binding, str) else id(binding)
+    return hashlib.sha1(storage).hexdigest() if storage.serial > made_after else id(storage)

@@ -1,0 +1,133 @@
+"""Making tensors: zeros, ones, full, arange, rand, randn ..."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .. import _core, random
+from .._core import NotOffered, as_dtype, aval
+from ..tensor import Tensor, from_numpy, tensor
+
+
+def _shape(sizes: tuple) -> tuple[int, ...]:
+    if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)):
+        return tuple(int(n) for n in sizes[0])
+    return tuple(int(n) for n in sizes)
+
+
+def _finish(array: np.ndarray, dtype: Any, requires_grad: bool) -> Tensor:
+    t = from_numpy(np.ascontiguousarray(array).reshape(array.shape))
+    if dtype is not None and t.dtype is not as_dtype(dtype):
+        t = t.to(dtype)
+    return t.requires_grad_() if requires_grad else t
+
+
+def full(size: Any, fill_value: Any, *, dtype: Any = None, requires_grad: bool = False, device: Any = None) -> Tensor:
+    """A tensor of one value; its dtype is that of the value unless given (Python floats: float32)."""
+    if dtype is None:
+        dtype = _core.bool_ if isinstance(fill_value, bool) else _core.int64 if isinstance(fill_value, int) else _core.float32
+    shape = (int(size),) if isinstance(size, int) else _shape((tuple(size),))
+    d = as_dtype(dtype)
+    if _core.is_tracing():
+        from .elementwise import expand
+
+        return expand(_core.current_trace().constant(aval(d, ()), fill_value), shape)
+    if d is _core.bfloat16:
+        return full(shape, fill_value, dtype=_core.float32).to(d)
+    t = _core.empty_tensor(Tensor, aval(d, shape))
+    t._view()[...] = fill_value
+    return t.requires_grad_() if requires_grad else t
+
+
+def zeros(*size: Any, dtype: Any = None, requires_grad: bool = False, device: Any = None) -> Tensor:
+    """All zeros, float32 unless `dtype` is given."""
+    return full(_shape(size), 0.0, dtype=dtype or _core.float32, requires_grad=requires_grad)
+
+
+def ones(*size: Any, dtype: Any = None, requires_grad: bool = False, device: Any = None) -> Tensor:
+    """All ones, float32 unless `dtype` is given."""
+    return full(_shape(size), 1.0, dtype=dtype or _core.float32, requires_grad=requires_grad)
+
+
+def zeros_like(input: Tensor, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """Zeros of the same shape and dtype."""
+    return full(input.shape, 0, dtype=dtype or input.dtype, requires_grad=requires_grad)
+
+
+def ones_like(input: Tensor, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """Ones of the same shape and dtype."""
+    return full(input.shape, 1, dtype=dtype or input.dtype, requires_grad=requires_grad)
+
+
+def full_like(input: Tensor, fill_value: Any, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """One value, of the same shape and dtype."""
+    return full(input.shape, fill_value, dtype=dtype or input.dtype, requires_grad=requires_grad)
+
+
+def empty(*size: Any, dtype: Any = None, requires_grad: bool = False, device: Any = None) -> Tensor:
+    """Uninitialised memory."""
+    t = _core.empty_tensor(Tensor, aval(as_dtype(dtype or _core.float32), _shape(size)))
+    return t.requires_grad_() if requires_grad else t
+
+
+def empty_like(input: Tensor, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """Uninitialised memory of the same shape and dtype."""
+    return empty(input.shape, dtype=dtype or input.dtype, requires_grad=requires_grad)
+
+
+def arange(start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """start, start + step, ... before end; int64 for integers, else float32."""
+    if end is None:
+        start, end = 0, start
+    if dtype is None:
+        dtype = _core.int64 if all(isinstance(x, (int, np.integer)) for x in (start, end, step)) else _core.float32
+    return _finish(np.arange(start, end, step), dtype, requires_grad)
+
+
+def linspace(start: float, end: float, steps: int, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """`steps` evenly spaced numbers from start to end, both included."""
+    return _finish(np.linspace(start, end, steps), dtype or _core.float32, requires_grad)
+
+
+def eye(n: int, m: int | None = None, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """Ones on the diagonal."""
+    return _finish(np.eye(n, m, dtype=np.float32), dtype, requires_grad)
+
+
+def _refuse_recording(name: str) -> None:
+    if _core.is_tracing():
+        raise NotOffered(f"{name} inside fastgd.compile is not offered yet: make the numbers outside and pass them in")
+
+
+def rand(*size: Any, dtype: Any = None, requires_grad: bool = False, device: Any = None) -> Tensor:
+    """Uniform numbers in [0, 1) from fastgd's generator."""
+    _refuse_recording("rand")
+    return _finish(random.uniform(_shape(size), dtype=dtype or "float32"), dtype, requires_grad)
+
+
+def randn(*size: Any, dtype: Any = None, requires_grad: bool = False, device: Any = None) -> Tensor:
+    """Normal numbers (mean 0, variance 1) from fastgd's generator."""
+    _refuse_recording("randn")
+    return _finish(random.normal(_shape(size), dtype=dtype or "float32"), dtype, requires_grad)
+
+
+def randint(low: int, high: Any = None, size: Any = None, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """Integers in [low, high), int64 unless `dtype` is given; randint(high, size) starts at 0."""
+    _refuse_recording("randint")
+    if size is None:
+        low, high, size = 0, low, high
+    return _finish(random.randint(low, high, _shape((size,))), dtype, False)
+
+
+def randperm(n: int) -> Tensor:
+    """A random permutation of 0 .. n-1."""
+    _refuse_recording("randperm")
+    return from_numpy(np.argsort(random.uniform((n,), dtype="float64"), kind="stable").astype(np.int64))
+
+
+__all__ = [
+    "arange", "empty", "empty_like", "eye", "full", "full_like", "linspace", "ones", "ones_like", "rand", "randint",
+    "randn", "randperm", "tensor", "zeros", "zeros_like",
+]  # fmt: skip

@@ -1,0 +1,145 @@
+"""The operators and methods of Tensor that compute: each is an operation under torch's method name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import _core
+from ..tensor import Tensor, as_tensor, device
+from . import functional as F
+from .elementwise import ADD, COPY, DIV, MUL, SUB, Op, as_operand
+from .registry import apply_in_place, check_writable
+from .shape import getitem, setitem
+
+METHODS = (
+    "abs add amax amin argmax clone div eq exp expand flatten ge gt le log log_softmax logical_and logical_not logical_or lt "
+    "matmul max maximum mean minimum mm bmm mul ne neg permute pow relu reshape sigmoid sign softmax sqrt square squeeze sub "
+    "sum t tanh transpose unsqueeze"
+).split()
+
+for _name in METHODS:
+    setattr(Tensor, _name, getattr(F, _name))
+
+
+def _expand(self: Tensor, *sizes: Any) -> Tensor:
+    return F.expand(self, tuple(sizes[0]) if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)) else sizes)
+
+
+def _view(self: Tensor, *shape: Any) -> Tensor:
+    return F.reshape(self, *shape)
+
+
+def _reflected(function: Any) -> Any:
+    return lambda self, other: function(other, self)
+
+
+def _comparison(function: Any) -> Any:
+    def compare(self: Tensor, other: Any) -> Any:
+        if not isinstance(other, (Tensor, int, float, bool)) and not hasattr(other, "__array__"):
+            return NotImplemented
+        return function(self, other)
+
+    return compare
+
+
+def _in_place(op: Op) -> Any:
+    def write(self: Tensor, other: Any, *, alpha: Any = 1) -> Tensor:
+        value = as_operand(other, self.dtype) if isinstance(other, (int, float, Tensor)) else as_tensor(other, self.dtype)
+        if isinstance(other, Tensor) and other.dtype.is_floating_point and not self.dtype.is_floating_point:
+            raise _core.DtypeError(f"{op.name}_: a result of {other.dtype} cannot be written into {self.dtype}")
+        if alpha != 1:
+            value = F.mul(value, alpha)
+        _fits(self, value, op.name)
+        return apply_in_place(op, self, (self, value))
+
+    return write
+
+
+def _fits(target: Tensor, value: Tensor, name: str) -> None:
+    from .elementwise import broadcast_shapes
+
+    if broadcast_shapes(name, target.shape, value.shape) != target.shape:
+        raise _core.ShapeError(f"{name}_: a result of shape {value.shape} cannot be written into shape {target.shape}")
+
+
+def copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
+    """Writes the values of `src`, cast and broadcast, into this tensor."""
+    check_writable(self, "copy_")
+    value = src if isinstance(src, Tensor) else as_tensor(src)
+    _fits(self, value, "copy")
+    previous = _core.set_grad_enabled_state(False)
+    try:
+        value = F.cast(value.detach(), self.dtype)
+        if value.shape != self.shape:
+            value = F.expand(value, self.shape)
+        return apply_in_place(COPY, self, (value,))
+    finally:
+        _core.set_grad_enabled_state(previous)
+
+
+def fill_(self: Tensor, value: Any) -> Tensor:
+    """Writes one value everywhere."""
+    check_writable(self, "fill_")
+    if _core.is_tracing():
+        return copy_(self, F.full(self.shape, value, dtype=self.dtype))
+    if self.dtype == "bfloat16":
+        return copy_(self, F.full(self.shape, value, dtype=_core.float32))
+    self._view()[...] = value
+    self.storage.version += 1
+    return self
+
+
+def zero_(self: Tensor) -> Tensor:
+    """Writes zeros."""
+    return fill_(self, 0)
+
+
+def to(self: Tensor, *args: Any, dtype: Any = None, device: Any = None, copy: bool = False, **ignored: Any) -> Tensor:
+    """Another dtype; devices other than "cpu" are refused."""
+    unknown = set(ignored) - {"non_blocking", "memory_format"}
+    if unknown:
+        raise _core.DtypeError(f"to: unexpected arguments {sorted(unknown)}")
+    for a in args:
+        if isinstance(a, Tensor):
+            dtype = a.dtype
+        elif isinstance(a, device_class) or (isinstance(a, str) and a.split(":")[0] in ("cpu", "cuda", "mps")):
+            device = a
+        elif not isinstance(a, bool):
+            dtype = a
+    if device is not None:
+        device_class(device)
+    result = self if dtype is None else F.cast(self, dtype)
+    return F.clone(result) if copy and result is self else result
+
+
+device_class = device
+
+
+def _cast_method(d: Any) -> Any:
+    return lambda self: F.cast(self, d)
+
+
+_OPERATORS: dict[str, Any] = {
+    "__add__": F.add, "__radd__": _reflected(F.add), "__sub__": F.sub, "__rsub__": _reflected(F.sub),
+    "__mul__": F.mul, "__rmul__": _reflected(F.mul), "__truediv__": F.div, "__rtruediv__": _reflected(F.div),
+    "__pow__": F.pow, "__rpow__": _reflected(F.pow), "__matmul__": F.matmul, "__rmatmul__": _reflected(F.matmul),
+    "__neg__": F.neg, "__abs__": F.abs, "__invert__": F.logical_not,
+    "__eq__": _comparison(F.eq), "__ne__": _comparison(F.ne), "__lt__": _comparison(F.lt),
+    "__le__": _comparison(F.le), "__gt__": _comparison(F.gt), "__ge__": _comparison(F.ge),
+    "__and__": F.logical_and, "__or__": F.logical_or,
+    "__iadd__": _in_place(ADD), "__isub__": _in_place(SUB), "__imul__": _in_place(MUL), "__itruediv__": _in_place(DIV),
+    "add_": _in_place(ADD), "sub_": _in_place(SUB), "mul_": _in_place(MUL), "div_": _in_place(DIV),
+    "copy_": copy_, "fill_": fill_, "zero_": zero_, "to": to, "type": to, "view": _view, "expand": _expand,
+    "float": _cast_method(_core.float32), "double": _cast_method(_core.float64), "long": _cast_method(_core.int64),
+    "int": _cast_method(_core.int32), "bool": _cast_method(_core.bool_), "bfloat16": _cast_method(_core.bfloat16),
+    "__getitem__": getitem, "__setitem__": setitem, "T": property(F.t), "__hash__": lambda self: id(self),
+}  # fmt: skip
+for _name, _method in _OPERATORS.items():
+    setattr(Tensor, _name, _method)
+
+
+def _expand_as(self: Tensor, other: Tensor) -> Tensor:
+    return F.expand(self, other.shape)
+
+
+Tensor.expand_as = _expand_as

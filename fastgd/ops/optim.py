@@ -1,0 +1,220 @@
+"""Optimizer updates and gradient norms: one call over a table of segments (parameters)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import _core
+from .._core import DtypeError, NotOffered, ShapeError, aval
+from ..compiler.lower import Call
+from ..tensor import Tensor
+from .elementwise import mul
+from .registry import Op, apply, no_tape
+from .softmax import suffix
+
+# hyper, steps, [scale], then all parameters, all gradients, all of the first state buffer, ...
+HEAD = 2
+
+
+class FoldScale:
+    """How a scalar factor of all gradients (the coefficient of clipping) moves into the update."""
+
+    @staticmethod
+    def gradients(node: Any) -> list[Any]:
+        kernel, flags, lengths, groups, step_index, has_scale = node.attrs
+        n = len(lengths)
+        return [] if has_scale else node.inputs[HEAD + n : HEAD + 2 * n]
+
+    @staticmethod
+    def apply(node: Any, scale: Any, plain: list[Any]) -> None:
+        n = len(plain)
+        node.inputs = [*node.inputs[:HEAD], scale, *node.inputs[HEAD : HEAD + n], *plain, *node.inputs[HEAD + 2 * n :]]
+        node.attrs = (*node.attrs[:-1], True)
+
+
+def _infer_update(avals: tuple, attrs: tuple) -> tuple:
+    n = len(attrs[2])
+    head = HEAD + bool(attrs[5])
+    parameters, gradients, states = avals[head : head + n], avals[head + n : head + 2 * n], avals[head + 2 * n :]
+    for p, g in zip(parameters, gradients, strict=True):
+        if p is not g:
+            raise ShapeError(f"optimizer: expected a gradient of {p!r}, got {g!r}")
+    return (avals[1], *parameters, *states)
+
+
+def _lower_update(node: Any) -> Call:
+    kernel, flags, lengths, groups, step_index, has_scale = node.attrs
+    head = HEAD + bool(has_scale)
+    n = len(lengths)
+    tail = [x for row in zip(lengths, groups, step_index, strict=True) for x in row]
+    fields = {"n_segments": n, "n_groups": node.inputs[0].aval.shape[0], "flags": flags, "has_scale": has_scale}
+    name = f"{kernel}_{suffix('optimizer', node.inputs[head].aval)}"
+    return Call(name, fields, list(node.inputs), [node.inputs[1], *node.inputs[head : head + n]], tail)
+
+
+UPDATE = Op(
+    "optimizer_step",
+    _infer_update,
+    ("kernel", "flags", "lengths", "groups", "step_index", "has_scale"),
+    lower=_lower_update,
+    fold_scale=FoldScale,
+)
+
+
+def optimizer_step(
+    optimizer: Any,
+    *,
+    kernel: str,
+    flags: int,
+    hyper: np.ndarray,
+    steps: Tensor,
+    entries: Sequence[tuple[Tensor, Tensor, tuple[Tensor, ...], int, int]],
+) -> None:
+    """Updates parameters in place with one C call per dtype, or records the call.
+
+    Parameters
+    ----------
+    optimizer : object
+        Its `_prepare_step()` and `_finish_step()` are called around each replay.
+    kernel : str
+        Row of kernels.def without the dtype: "sgd_step", "adam_step".
+    hyper : ndarray of float64, shape (n_groups, 8)
+        Read through its address at each run; numbers may change between runs, the array may not.
+    steps : Tensor of int64
+        Step counts; the kernel increments those of the parameters that it updates.
+    entries : sequence of (parameter, gradient, state tensors, group, step index)
+    """
+    by_dtype: dict[Any, list] = {}
+    for entry in entries:
+        by_dtype.setdefault(entry[0].dtype, []).append(entry)
+    trace = _core.current_trace()
+    if trace is not None:
+        trace.note_update(optimizer, [e[0] for e in entries])
+    for rows in by_dtype.values():
+        parameters = [r[0] for r in rows]
+        states = [list(column) for column in zip(*[r[2] for r in rows], strict=True)]
+        attrs = (
+            kernel,
+            int(flags),
+            tuple(p.numel() for p in parameters),
+            tuple(int(r[3]) for r in rows),
+            tuple(int(r[4]) for r in rows),
+            False,
+        )
+        written = [steps, *parameters, *[s for column in states for s in column]]
+        if trace is None:
+            _update_now(attrs, hyper, steps, rows, states, written)
+        else:
+            table = trace.host(hyper, aval(_core.float64, hyper.shape))
+            tensors = [steps, *parameters, *[r[1] for r in rows], *[s for column in states for s in column]]
+            inputs = [table, *[trace.value_of(t) for t in tensors]]
+            n = len(rows)
+            taken = {0: 1, **{1 + i: HEAD + i for i in range(n)}}
+            taken.update({1 + n + i: HEAD + 2 * n + i for i in range(len(states) * n)})
+            trace.commit(UPDATE, inputs, attrs, taken, written)
+
+
+_plans: dict[tuple, Any] = {}
+
+
+def _update_now(attrs: tuple, hyper: np.ndarray, steps: Tensor, rows: Any, states: Any, written: list[Tensor]) -> None:
+    kernel, flags, lengths, groups, step_index, _ = attrs
+    for p, g, *_ in rows:
+        if p.aval is not g.aval:
+            raise ShapeError(f"optimizer: expected a gradient of {p.aval!r}, got {g.aval!r}")
+    name = f"{kernel}_{suffix('optimizer', rows[0][0].aval)}"
+    operands = [hyper, steps, *[r[0] for r in rows], *[r[1] for r in rows], *[s for c in states for s in c]]
+    key = (name, len(hyper), len(operands), *attrs[1:5])
+    plan = _plans.get(key)
+    if plan is None:
+        if len(_plans) > 256:
+            _plans.clear()
+        tail = [x for row in zip(lengths, groups, step_index, strict=True) for x in row]
+        plan = _plans[key] = _core.prepare_kernel(
+            name, len(operands), tail, n_segments=len(lengths), n_groups=len(hyper), flags=flags, has_scale=0
+        )
+    plan.run(operands)
+    for t in written:
+        t.storage.version += 1
+
+
+def _infer_norm(avals: tuple, attrs: tuple) -> tuple:
+    scalar = aval(avals[0].dtype, ())
+    if len({a.dtype for a in avals}) > 1:
+        raise DtypeError("clip_grad_norm_: gradients of different dtypes in one call are not offered")
+    return scalar, scalar
+
+
+def _lower_norm(node: Any) -> Call:
+    first = node.inputs[0].aval
+    fields = {"n_segments": len(node.inputs), "max_norm": node.attrs[0], "check_finite": node.attrs[1]}
+    call = Call(
+        f"grad_norm_{suffix('clip_grad_norm_', first)}",
+        fields,
+        [*node.outputs, *node.inputs],
+        list(node.outputs),
+        [v.aval.numel for v in node.inputs],
+    )
+    call.message = lambda where, value, bound: (
+        "clip_grad_norm_: the total norm of the gradients is not finite" + (f" (gradient {where})" if where >= 0 else "")
+    )
+    return call
+
+
+GRAD_NORM = Op("grad_norm", _infer_norm, ("max_norm", "check_finite"), lower=_lower_norm)
+
+
+def clip_grad_norm_(
+    parameters: Tensor | Iterable[Tensor],
+    max_norm: float,
+    norm_type: float = 2.0,
+    error_if_nonfinite: bool = False,
+    foreach: bool | None = None,
+) -> Tensor:
+    """Scales all gradients by min(1, max_norm / (norm + 1e-6)), norm the 2-norm of all of them together.
+
+    Compiled, the scaling is part of the optimizer's pass over memory (Pascanu, Mikolov, Bengio, 2013).
+
+    Returns
+    -------
+    Tensor
+        The total norm before clipping, 0-d.
+    """
+    if norm_type != 2.0:
+        raise NotOffered(f"clip_grad_norm_: only the 2-norm is offered, got norm_type={norm_type}")
+    if not max_norm >= 0:
+        raise ShapeError(f"clip_grad_norm_: expected max_norm >= 0, got {max_norm}")
+    owners = [p for p in ([parameters] if isinstance(parameters, Tensor) else parameters) if p.grad is not None]
+    if not owners:
+        from .creation import zeros
+
+        return zeros(())
+    with no_tape():
+        gradients = [p.grad for p in owners]
+        norm, coefficient = apply(GRAD_NORM, tuple(gradients), (float(max_norm), bool(error_if_nonfinite)))
+        _scale_all(gradients, coefficient)
+    return norm
+
+
+def _scale_all(gradients: list[Tensor], scale: Tensor) -> None:
+    trace = _core.current_trace()
+    if trace is not None:
+        for g in gradients:
+            trace.rebind(g, mul(g, scale))
+        return
+    lengths = tuple(g.numel() for g in gradients)
+    name = f"scale_all_{suffix('clip_grad_norm_', scale.aval)}"
+    plan = _plans.get((name, lengths))
+    if plan is None:
+        if len(_plans) > 256:
+            _plans.clear()
+        plan = _core.prepare_kernel(name, 1 + len(lengths), lengths, n_segments=len(lengths))
+        _plans[(name, lengths)] = plan
+    plan.run([scale, *gradients])
+    for g in gradients:
+        g.storage.version += 1
+
+

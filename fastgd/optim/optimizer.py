@@ -1,0 +1,513 @@
+"""Optimizer: parameter groups, state and the update step, shared by all update rules.
+
+An update rule is one declaration (:class:`Rule`) beside its kernel row in ``csrc/kernels.def``:
+which hyper-parameters make up a row of the kernel's table, which options are flags, which state
+buffers exist.  Everything else - groups, schedules, step counts, state dictionaries, errors - is
+here, once.  The update itself runs in C, all parameters in one call; inside ``fastgd.compile`` the
+same call is recorded instead of run.
+
+Hyper-parameters are never baked into a compiled plan.  They live in ``_hyper``, a float64 array of
+one row per group that the kernel reads; ``_prepare_step`` refreshes it before each update, eager or
+replayed, from ``param_groups`` and the schedules.  What a plan does bake in (flags and therefore
+the set of buffers) bumps the mutation counter when it changes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, NoReturn
+
+import numpy as np
+
+from .. import _core
+from .._core import DtypeError, NotOffered, ShapeError
+from ..ops.optim import optimizer_step
+from ..tensor import Tensor
+
+__all__ = ["Optimizer", "ParamGroup", "Range", "Rule"]
+
+#: Row length of the kernels' table of hyper-parameters (FGD_HYPER in csrc).
+HYPER_COLUMNS = 8
+
+#: Bounds of a hyper-parameter: low <= value < high.
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What the base class needs to know of an update rule.
+
+    Attributes
+    ----------
+    kernel : str
+        Row of ``csrc/kernels.def`` without the dtype suffix.
+    hyper : dict of str to Range or tuple of Range
+        Group keys in the order of the kernel's row, with bounds; a tuple stands for a value that
+        is a tuple of that length (``betas``) and takes as many columns.  ``lr`` comes first.
+    flags : dict of str to int
+        Group keys and the bit that a true (non-zero) value sets.
+    buffers : dict of str to (str or None)
+        State tensors in the order of the kernel's operands, under PyTorch's names, and the group
+        key that must be true for them to exist.
+    """
+
+    kernel: str
+    hyper: Mapping[str, Range | tuple[Range, ...]]
+    flags: Mapping[str, int]
+    buffers: Mapping[str, str | None]
+
+    def flag_word(self, group: Mapping[str, Any]) -> int:
+        """The kernel's flags for a group."""
+        return sum(bit for key, bit in self.flags.items() if group.get(key))
+
+    def active_buffers(self, group: Mapping[str, Any]) -> list[str]:
+        """The state tensors that the kernel takes for a group."""
+        return [name for name, key in self.buffers.items() if key is None or group[key]]
+
+
+class ParamGroup(dict[str, Any]):
+    """A dictionary of hyper-parameters that tells its optimizer when it is edited.
+
+    Values may be changed at any time; ``"params"`` and the presence of keys may not.
+    """
+
+    _owner: Optimizer | None = None
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        owner = self._owner
+        if owner is None:                      # being built, copied or unpickled
+            super().__setitem__(key, value)
+            return
+        if key == "params" and key in self:
+            raise ShapeError("param_groups: params cannot be replaced; use add_param_group")
+        before = owner.rule.flag_word(self)
+        super().__setitem__(key, value)
+        owner._edited = True
+        if owner.rule.flag_word(self) != before:
+            _core.note_mutation()
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        for key, value in dict(*args, **kwargs).items():
+            self[key] = value
+
+    def __ior__(self, other: Any) -> ParamGroup:  # type: ignore[override,misc]
+        self.update(other)
+        return self
+
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        if key not in self:
+            self[key] = default
+        return self[key]
+
+    def _refuse_removal(self, *args: Any) -> NoReturn:
+        raise ShapeError("param_groups: entries can be changed, not removed")
+
+    __delitem__ = pop = popitem = clear = _refuse_removal
+
+
+class Optimizer:
+    """Base class of all optimizers.
+
+    Parameters
+    ----------
+    params : iterable of Tensor, or of dict
+        Parameters, or groups ``{"params": [...], key: value, ...}`` with their own settings.
+    defaults : dict
+        Settings of the groups that do not say otherwise.
+
+    Attributes
+    ----------
+    param_groups : tuple of ParamGroup
+        Writable settings: ``optimizer.param_groups[0]["lr"] = 0.1`` holds from the next step on.
+    rule : Rule
+        Set by each subclass.
+
+    Notes
+    -----
+    ``lr`` is a number or a schedule, a function of the number of updates made so far: update
+    number n, counted from 0, uses ``lr(n)``.  A step in which no parameter has a gradient is not
+    an update.
+    """
+
+    rule: ClassVar[Rule]
+
+    def __init__(self, params: Iterable[Tensor] | Iterable[dict[str, Any]], defaults: dict[str, Any]) -> None:
+        if defaults.get("differentiable"):
+            raise NotOffered(f"{self._name()}: differentiable=True is not offered")
+        self.defaults = dict(defaults)
+        self.param_groups: tuple[ParamGroup, ...] = ()
+        self._params: list[Tensor] = []
+        self._group_of: list[int] = []                    # parameter index -> group index
+        self._buffers: list[dict[str, Tensor]] = []       # parameter index -> state tensors
+        self._steps = _core.persistent_zeros((0,), "int64")
+        self._hyper = np.zeros((0, HYPER_COLUMNS))
+        self._schedules: list[tuple[int, Callable[[int], float]]] = []
+        self._updates = 0
+        self._edited = True
+
+        if isinstance(params, (Tensor, Mapping, str)):
+            raise DtypeError(f"{self._name()}: params must be an iterable of tensors or of groups, "
+                             f"got {type(params).__name__}")
+        given: list[Any] = list(params)
+        if not given:
+            raise ShapeError(f"{self._name()}: params is empty")
+        groups = given if isinstance(given[0], Mapping) else [{"params": given}]
+        for group in groups:
+            self.add_param_group(group)
+
+    @classmethod
+    def _name(cls) -> str:
+        return cls.__name__
+
+    # ---- groups -------------------------------------------------------------------------------
+
+    def add_param_group(self, param_group: Mapping[str, Any]) -> None:
+        """Add parameters with their own settings.
+
+        Parameters
+        ----------
+        param_group : dict
+            ``{"params": tensors, key: value, ...}``; absent keys take the defaults.
+
+        Raises
+        ------
+        ValueError
+            If a setting is out of range, a parameter is not a leaf or occurs twice.
+        TypeError
+            If something is not a floating-point tensor.
+        """
+        if not isinstance(param_group, Mapping) or "params" not in param_group:
+            raise DtypeError(f"{self._name()}: a parameter group must be a dict with 'params', "
+                             f"got {param_group!r}")
+        tensors = self._checked_params(param_group["params"])
+        group = ParamGroup({**self.defaults, **param_group, "params": tensors})
+        self._check_group(group, len(self.param_groups))
+        group._owner = self
+
+        steps = _core.persistent_zeros((len(self._params) + len(tensors),), "int64")
+        steps.copy_(np.append(_array(self._steps), np.zeros(len(tensors), np.int64)))
+        self._steps = steps
+        self._hyper = np.zeros((len(self.param_groups) + 1, HYPER_COLUMNS))
+        self._group_of += [len(self.param_groups)] * len(tensors)
+        self._params += tensors
+        self._buffers += [{} for _ in tensors]
+        self.param_groups = (*self.param_groups, group)
+        self._edited = True
+        _core.note_mutation()
+
+    def _checked_params(self, params: Any) -> tuple[Tensor, ...]:
+        if isinstance(params, (set, frozenset)):
+            raise DtypeError(f"{self._name()}: params must be ordered, got a {type(params).__name__}")
+        tensors = (params,) if isinstance(params, Tensor) else tuple(params)
+        known = {id(p) for p in self._params}
+        for p in tensors:
+            if not isinstance(p, Tensor):
+                raise DtypeError(f"{self._name()}: params must be tensors, got {type(p).__name__}")
+            if p.dtype not in ("float32", "float64"):
+                raise DtypeError(f"{self._name()}: parameters must be float32 or float64, got {p.dtype}")
+            if not p.is_leaf:
+                raise ShapeError(f"{self._name()}: cannot optimize a tensor that is computed from others "
+                                 f"(shape {tuple(p.shape)})")
+            if id(p) in known:
+                raise ShapeError(f"{self._name()}: a parameter of shape {tuple(p.shape)} is given twice")
+            known.add(id(p))
+        return tensors
+
+    def _check_group(self, group: Mapping[str, Any], index: int) -> None:
+        """Raise unless every hyper-parameter of the group is in range; rules may extend it."""
+        for key, bounds in self.rule.hyper.items():
+            value = group[key]
+            if key == "lr" and callable(value):
+                continue
+            where = f"{self._name()}: {key} of group {index}"
+            if isinstance(bounds[0], tuple):
+                if not isinstance(value, (tuple, list)) or len(value) != len(bounds):
+                    raise ShapeError(f"{where} must be {len(bounds)} numbers, got {value!r}")
+                for one, one_bounds in zip(value, bounds, strict=True):
+                    _check_number(where, one, one_bounds)
+            else:
+                _check_number(where, value, bounds)
+
+    # ---- the step -------------------------------------------------------------------------------
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update every parameter that has a gradient.
+
+        Parameters
+        ----------
+        closure : callable, optional
+            Called first, with gradients enabled; computes gradients and returns the loss.
+
+        Returns
+        -------
+        What `closure` returned, or None.
+
+        Raises
+        ------
+        ValueError
+            If a hyper-parameter is out of range or not finite.  Nothing has been updated.
+        """
+        loss = None if closure is None else self._evaluate(closure)
+        batches = self._batches()
+        if not batches:
+            return loss
+        recording = _core.is_tracing()
+        if not recording:
+            self._prepare_step()
+        for flags, entries in batches.items():
+            optimizer_step(self, kernel=self.rule.kernel, flags=flags, hyper=self._hyper, steps=self._steps,
+                           entries=entries)
+        if not recording:
+            self._finish_step()
+        return loss
+
+    @staticmethod
+    def _evaluate(closure: Callable[[], Any]) -> Any:
+        previous = _core.set_grad_enabled_state(True)
+        try:
+            return closure()
+        finally:
+            _core.set_grad_enabled_state(previous)
+
+    def _batches(self) -> dict[int, list[tuple[Tensor, Tensor, tuple[Tensor, ...], int, int]]]:
+        """What to update, by the kernel flags of the groups: (p, g, state tensors, group, index)."""
+        words = [self.rule.flag_word(group) for group in self.param_groups]
+        batches: dict[int, list[tuple[Tensor, Tensor, tuple[Tensor, ...], int, int]]] = {}
+        for index, (p, row) in enumerate(zip(self._params, self._group_of, strict=True)):
+            grad = p.grad
+            if grad is not None:
+                entry = (p, grad, self._state_tensors(index), row, index)
+                batches.setdefault(words[row], []).append(entry)
+        return batches
+
+    def _state_tensors(self, index: int) -> tuple[Tensor, ...]:
+        """The state that the kernel takes for a parameter, created on first use."""
+        p, buffers = self._params[index], self._buffers[index]
+        names = self.rule.active_buffers(self.param_groups[self._group_of[index]])
+        if names and not buffers and _array(self._steps)[index]:
+            # Steps count the updates of the state: momentum that is switched on late starts afresh.
+            self._set_step(index, 0)
+        for name in names:
+            if name not in buffers:
+                buffers[name] = _core.persistent_zeros(tuple(p.shape), p.dtype)
+            elif buffers[name].dtype != p.dtype or buffers[name].shape != p.shape:
+                raise DtypeError(
+                    f"{self._name()}: {name} is {buffers[name].dtype} {tuple(buffers[name].shape)} but its "
+                    f"parameter is now {p.dtype} {tuple(p.shape)}; make a new optimizer after a cast")
+        return tuple(buffers[name] for name in names)
+
+    def _prepare_step(self) -> None:
+        """Bring `_hyper` up to date for the update that follows; the engine calls it too."""
+        if self._edited:
+            self._rewrite_hyper()
+        for row, schedule in self._schedules:
+            self._hyper[row, 0] = self._scheduled(row, schedule)
+
+    def _finish_step(self) -> None:
+        """Count an update that has been committed; the engine calls it too."""
+        self._updates += 1
+
+    def _rewrite_hyper(self) -> None:
+        schedules = []
+        for row, group in enumerate(self.param_groups):
+            self._check_group(group, row)
+            column = 0
+            for key in self.rule.hyper:
+                value = group[key]
+                if key == "lr" and callable(value):
+                    schedules.append((row, value))
+                    value = 0.0
+                for number in value if isinstance(value, (tuple, list)) else (value,):
+                    self._hyper[row, column] = float(number)
+                    column += 1
+        self._schedules = schedules
+        self._edited = False
+
+    def _scheduled(self, row: int, schedule: Callable[[int], float]) -> float:
+        value = float(schedule(self._updates))
+        if not 0.0 <= value < math.inf:
+            raise ShapeError(f"{self._name()}: the schedule of group {row} gives lr = {value} "
+                             f"for update {self._updates}")
+        return value
+
+    def _set_step(self, index: int, step: int) -> None:
+        _array(self._steps)[index] = step
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget all gradients, or with ``set_to_none=False`` fill them with zeros."""
+        for p in self._params:
+            if set_to_none:
+                p.grad = None
+            elif p.grad is not None:
+                p.grad.zero_()
+
+    # ---- state ----------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> dict[Tensor, dict[str, Any]]:
+        """State by parameter: ``"step"`` and the live tensors under PyTorch's names."""
+        steps = _array(self._steps)
+        return {p: {"step": int(steps[i]), **self._buffers[i]}
+                for i, p in enumerate(self._params) if self._buffers[i] or steps[i]}
+
+    def state_dict(self) -> dict[str, Any]:
+        """A snapshot in PyTorch's structure, with copies of all tensors.
+
+        Returns
+        -------
+        dict
+            ``{"state": {index: {"step": int, name: Tensor, ...}}, "param_groups": [{..., "params":
+            [index, ...]}], "updates": int}``.  Schedules are code, only their position (`updates`)
+            is state: such a group has the lr of the next update and, as text, ``"schedule"``.
+        """
+        state = {}
+        for index, (step, buffers) in enumerate(zip(_array(self._steps), self._buffers, strict=True)):
+            if step or buffers:
+                copies = {name: buffer.detach().clone() for name, buffer in buffers.items()}
+                state[index] = {"step": int(step), **copies}
+        return {"state": state, "param_groups": list(self._packed_groups()), "updates": self._updates}
+
+    def _packed_groups(self) -> Iterator[dict[str, Any]]:
+        first = 0
+        for row, group in enumerate(self.param_groups):
+            packed = {key: value for key, value in group.items() if key != "params"}
+            if callable(group["lr"]):
+                packed |= {"lr": self._scheduled(row, group["lr"]), "schedule": repr(group["lr"])}
+            count = len(group["params"])
+            yield {**packed, "params": list(range(first, first + count))}
+            first += count
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Restore :meth:`state_dict`, or that of the same optimizer of PyTorch; all of it or nothing.
+
+        Groups whose ``lr`` is a schedule keep it and continue at the saved position; without
+        ``"updates"`` (PyTorch) that is the largest step count.
+
+        Parameters
+        ----------
+        state_dict : dict
+            Tensors may be anything that NumPy can read.
+
+        Raises
+        ------
+        ValueError
+            Naming everything that does not fit.  Nothing has been changed.
+        """
+        problems: list[str] = []
+        groups = self._read_groups(state_dict, problems)
+        state = self._read_state(state_dict, problems) if not problems else {}
+        if problems:
+            raise ShapeError(f"{self._name()}.load_state_dict:\n    " + "\n    ".join(problems))
+        default = max((step for step, _ in state.values()), default=0)
+        updates = int(state_dict.get("updates", default))
+        fresh = {(index, name): _core.persistent_zeros(array.shape, self._params[index].dtype)
+                 for index, (_, arrays) in state.items() for name, array in arrays.items()
+                 if name not in self._buffers[index]}
+
+        # Nothing below can fail.
+        for group, values in zip(self.param_groups, groups, strict=True):
+            group.update(values)
+        for (index, name), tensor in fresh.items():
+            self._buffers[index][name] = tensor
+        for index, buffers in enumerate(self._buffers):
+            step, arrays = state.get(index, (0, {}))
+            self._set_step(index, step)
+            for name, tensor in buffers.items():
+                tensor.copy_(arrays[name]) if name in arrays else tensor.zero_()
+        self._updates = updates
+        _core.note_mutation()
+
+    def _read_groups(self, state_dict: Any, problems: list[str]) -> list[dict[str, Any]]:
+        """New values of each group from a state dictionary; what is wrong goes to `problems`."""
+        if not isinstance(state_dict, Mapping) or not {"state", "param_groups"} <= set(state_dict):
+            problems.append("expected a dict with 'state' and 'param_groups'")
+            return []
+        saved_groups = state_dict["param_groups"]
+        ours = [len(group["params"]) for group in self.param_groups]
+        theirs = [len(group["params"]) for group in saved_groups]
+        if ours != theirs:
+            problems.append(f"parameters per group: expected {ours}, got {theirs}")
+            return []
+        groups = []
+        for row, (group, saved) in enumerate(zip(self.param_groups, saved_groups, strict=True)):
+            absent = [key for key in self.rule.hyper if key not in saved]
+            if absent:
+                problems.append(f"group {row} lacks {', '.join(absent)}: not the state of {self._name()}")
+                continue
+            values = {key: value for key, value in saved.items() if key not in ("params", "schedule")}
+            if callable(group["lr"]):
+                values["lr"] = group["lr"]
+            elif "schedule" in saved:
+                problems.append(f"group {row} was saved with the schedule {saved['schedule']}; give it as lr")
+            try:
+                self._check_group({**group, **values}, row)
+            except ValueError as error:
+                problems.append(str(error))
+            groups.append(values)
+        return groups
+
+    def _read_state(
+        self, state_dict: Mapping[str, Any], problems: list[str],
+    ) -> dict[int, tuple[int, dict[str, np.ndarray]]]:
+        """(step, arrays) by our parameter index; what is wrong goes to `problems`."""
+        order = [key for group in state_dict["param_groups"] for key in group["params"]]
+        saved = {str(key): value for key, value in state_dict["state"].items()}   # JSON has string keys
+        unknown = set(saved) - {str(key) for key in order}
+        if unknown:
+            problems.append(f"state of unknown parameters {sorted(unknown)}")
+        state = {}
+        for index, key in enumerate(order):
+            if str(key) in saved:
+                try:
+                    state[index] = self._read_parameter_state(index, saved[str(key)])
+                except (TypeError, ValueError) as error:
+                    problems.append(f"state of parameter {index}: {error}")
+        return state
+
+    def _read_parameter_state(self, index: int, saved: Mapping[str, Any]) -> tuple[int, dict[str, np.ndarray]]:
+        saved = self._complete_state({name: value for name, value in saved.items() if value is not None})
+        wrong = set(saved) - {"step", *self.rule.buffers}
+        absent = {"step", *(name for name, key in self.rule.buffers.items() if key is None)} - set(saved)
+        if wrong or absent:
+            raise ValueError(f"unexpected {sorted(wrong)}, missing {sorted(absent)}")
+        step = float(np.asarray(saved.pop("step")))
+        if not (step >= 0 and step.is_integer()):
+            raise ValueError(f"step must be a whole number, got {step}")
+        shape = tuple(self._params[index].shape)
+        arrays = {name: np.asarray(value) for name, value in saved.items()}
+        for name, array in arrays.items():
+            if array.dtype.kind not in "fiu" or array.shape != shape:
+                raise ValueError(f"{name} must be numbers of shape {shape}, "
+                                 f"got {array.dtype} of shape {array.shape}")
+        return int(step), arrays
+
+    def _complete_state(self, saved: dict[str, Any]) -> dict[str, Any]:
+        """For rules whose PyTorch counterpart leaves something out of its state."""
+        return saved
+
+    # ---- printing -------------------------------------------------------------------------------
+
+    def __repr__(self) -> str:
+        lines = [f"{self._name()} ("]
+        for index, group in enumerate(self.param_groups):
+            lines.append(f"Parameter Group {index}")
+            lines += [f"    {key}: {group[key]}" for key in sorted(group) if key != "params"]
+        return "\n".join([*lines, ")"])
+
+
+def _check_number(where: str, value: Any, bounds: Range) -> None:
+    low, high = bounds
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise DtypeError(f"{where} must be a number, got {value!r}") from None
+    if not (math.isfinite(number) and low <= number < high):
+        limits = f"at least {low:g}" + (f" and less than {high:g}" if high < math.inf else "")
+        raise ShapeError(f"{where} must be {limits if low > -math.inf else 'finite'}, got {number}")
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    """The tensor's own memory."""
+    return tensor.detach().numpy()

@@ -1,0 +1,65 @@
+"""The generator of random numbers: a seed and an offset.
+
+Each random call takes one offset in program order, and the position of an element completes the
+counter (Philox4x32-10); a checkpoint therefore holds two integers.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+
+from . import _core
+
+
+def manual_seed(seed: int) -> None:
+    """Seeds the generator and sets its offset to 0."""
+    _core.set_rng_state(int(seed), 0)
+
+
+def get_state() -> tuple[int, int]:
+    """(seed, offset)."""
+    return _core.rng_state()
+
+
+def set_state(state: tuple[int, int]) -> None:
+    """Restores what `get_state` returned."""
+    seed, offset = state
+    _core.set_rng_state(int(seed), int(offset))
+
+
+def seed() -> int:
+    """Seeds from the operating system; returns the seed."""
+    value = int.from_bytes(os.urandom(8), "little") >> 1
+    manual_seed(value)
+    return value
+
+
+def _numpy_generator() -> np.random.Generator:
+    """NumPy's own Philox (4x64), keyed by (seed, offset): for initial values, drawn once and not in a plan."""
+    value, offset = _core.rng_state()
+    _core.set_rng_state(value, offset + 1)
+    return np.random.Generator(np.random.Philox(key=[value, offset]))
+
+
+def _numpy_dtype(dtype: Any) -> Any:
+    return np.float64 if _core.as_dtype(dtype) is _core.float64 else np.float32
+
+
+def uniform(shape: tuple[int, ...], low: float = 0.0, high: float = 1.0, dtype: Any = "float32") -> np.ndarray:
+    """Uniform numbers in [low, high) as a NumPy array; takes one offset."""
+    draw = _numpy_generator().random(shape, dtype=_numpy_dtype(dtype))
+    return np.asarray(low + (high - low) * draw, dtype=_numpy_dtype(dtype))
+
+
+def normal(shape: tuple[int, ...], mean: float = 0.0, std: float = 1.0, dtype: Any = "float32") -> np.ndarray:
+    """Normal numbers as a NumPy array; takes one offset."""
+    draw = _numpy_generator().standard_normal(shape, dtype=_numpy_dtype(dtype))
+    return np.asarray(mean + std * draw, dtype=_numpy_dtype(dtype))
+
+
+def randint(low: int, high: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Integers in [low, high) as an int64 NumPy array; takes one offset."""
+    return _numpy_generator().integers(low, high, shape, dtype=np.int64)

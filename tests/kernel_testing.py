@@ -1,0 +1,62 @@
+"""What the tests of single kernels share: every tier of this CPU, several thread counts, awkward addresses."""
+
+import numpy as np
+import pytest
+
+from fastgd import _core
+
+
+def _usable(name):
+    try:
+        _core.select_tier(name)
+    except Exception:
+        return False
+    return True
+
+
+TIERS = [name for name in ("scalar", "avx2", "avx512", "neon") if _usable(name)]
+_core.select_tier(None)
+
+FLOATS = {"f32": np.float32, "f64": np.float64}
+THREADS = (1, 2, 3, 7)
+
+
+@pytest.fixture(params=TIERS)
+def tier(request):
+    """Runs the test on each tier in turn."""
+    _core.select_tier(request.param)
+    yield request.param
+    _core.select_tier(None)
+    _core.set_num_threads(1)
+
+
+def unaligned(shape, dtype, offset=1):
+    """An uninitialised array whose address is a multiple of the element size and of nothing more."""
+    n = int(np.prod(shape, dtype=np.int64))
+    return np.empty(n + offset + 64, dtype)[offset : offset + n].reshape(shape)
+
+
+def guarded(shape, dtype):
+    """An unaligned array for an output, and a function that fails if anything around it was written."""
+    n = int(np.prod(shape, dtype=np.int64))
+    raw = np.full((n + 34) * np.dtype(dtype).itemsize, 0xAB, np.uint8).view(dtype)
+    inside = raw[17 : 17 + n].reshape(shape)
+
+    def check():
+        around = np.concatenate([raw[:17], raw[17 + n :]]).view(np.uint8)
+        assert (around == 0xAB).all(), "written outside of the output"
+
+    return inside, check
+
+
+def same_bits_at_any_thread_count(compute):
+    """compute() returns a list of arrays; returns that of one thread after comparing the bits of the others."""
+    results = []
+    for n in THREADS:
+        _core.set_num_threads(n)
+        results.append([np.array(a) for a in compute()])
+    _core.set_num_threads(1)
+    for n, other in zip(THREADS, results, strict=True):
+        for a, b in zip(results[0], other, strict=True):
+            assert a.tobytes() == b.tobytes(), f"{n} threads give other bits than one"
+    return results[0]

@@ -1,0 +1,568 @@
+"""Optimizers against their formulas in NumPy float64, and the contract around them: groups,
+schedules, skipped parameters, state dictionaries, and errors that change nothing."""
+
+import copy
+import itertools
+import json
+import math
+import pickle
+
+import numpy as np
+import pytest
+
+import fastgd as gd
+from fastgd import nn, optim, schedules
+from fastgd._core import is_grad_enabled, mutation_count
+
+SHAPES = [(7, 5), (5,), (1,), (33, 3), ()]
+# One step in float32 rounds a few times; twelve steps stay well inside this.
+TOLERANCE = {"float32": 2e-5, "float64": 1e-13}
+
+
+# ---- references, written from the formulas in the docstrings ----------------------------------
+
+
+class ReferenceSGD:
+    def __init__(self, lr=1e-3, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False, maximize=False):
+        self.h = dict(locals())
+        self.buffer = None
+
+    def step(self, p, g, lr):
+        h = self.h
+        g = (-g if h["maximize"] else g) + h["weight_decay"] * p
+        if h["momentum"]:
+            if self.buffer is None:
+                self.buffer = g
+            else:
+                self.buffer = h["momentum"] * self.buffer + (1 - h["dampening"]) * g
+            g = g + h["momentum"] * self.buffer if h["nesterov"] else self.buffer
+        return p - lr * g
+
+
+class ReferenceAdam:
+    decoupled, default_decay = False, 0.0
+
+    def __init__(self, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=None, amsgrad=False, maximize=False):
+        self.h = dict(locals())
+        if weight_decay is None:
+            self.h["weight_decay"] = self.default_decay
+        self.m = self.v = self.largest = 0.0
+        self.t = 0
+
+    def step(self, p, g, lr):
+        h, (b1, b2) = self.h, self.h["betas"]
+        self.t += 1
+        g = -g if h["maximize"] else g
+        if self.decoupled:
+            p = p * (1 - lr * h["weight_decay"])
+        else:
+            g = g + h["weight_decay"] * p
+        self.m = b1 * self.m + (1 - b1) * g
+        self.v = b2 * self.v + (1 - b2) * g**2
+        self.largest = np.maximum(self.largest, self.v)
+        v = (self.largest if h["amsgrad"] else self.v) / (1 - b2**self.t)
+        return p - lr * (self.m / (1 - b1**self.t)) / (np.sqrt(v) + h["eps"])
+
+
+class ReferenceAdamW(ReferenceAdam):
+    decoupled, default_decay = True, 1e-2
+
+
+REFERENCE = {optim.SGD: ReferenceSGD, optim.Adam: ReferenceAdam, optim.AdamW: ReferenceAdamW}
+
+
+def grid(**choices):
+    return [dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())]
+
+
+SGD_GRID = [
+    h
+    for h in grid(
+        momentum=[0.0, 0.9], dampening=[0.0, 0.3], weight_decay=[0.0, 0.1],
+        nesterov=[False, True], maximize=[False, True],
+    )
+    if not h["nesterov"] or (h["momentum"] and not h["dampening"])
+]
+ADAM_GRID = grid(
+    betas=[(0.9, 0.999), (0.0, 0.5)], eps=[1e-8, 1e-2], weight_decay=[0.0, 0.1],
+    amsgrad=[False, True], maximize=[False, True],
+)
+CASES = [(optim.SGD, h) for h in SGD_GRID] + [(k, h) for k in (optim.Adam, optim.AdamW) for h in ADAM_GRID]
+RULES = [(optim.SGD, {"momentum": 0.9}), (optim.Adam, {"amsgrad": True}), (optim.AdamW, {})]
+
+
+def make_parameters(rng, dtype="float64", shapes=SHAPES):
+    return [nn.Parameter(gd.tensor(np.asarray(rng.normal(size=shape), dtype=dtype))) for shape in shapes]
+
+
+def set_gradients(parameters, rng, skip=()):
+    """Draws a gradient for every parameter (also the skipped ones, so that runs stay comparable)."""
+    arrays = []
+    for i, p in enumerate(parameters):
+        array = rng.normal(size=p.shape) * 10.0 ** rng.integers(-3, 3)
+        array = np.asarray(array, dtype=np.asarray(p).dtype)
+        p.grad = None if i in skip else gd.tensor(array)
+        arrays.append(None if i in skip else array.astype(np.float64))
+    return arrays
+
+
+def values(parameters):
+    return [np.array(p.detach().numpy()) for p in parameters]
+
+
+def assert_same_bits(a, b):
+    for x, y in zip(a, b, strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+# ---- the update rules -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("kind", "hyper"), CASES, ids=str)
+def test_update_rule(kind, hyper, dtype):
+    rng = np.random.default_rng(1)
+    parameters = make_parameters(rng, dtype)
+    expected = [v.astype(np.float64) for v in values(parameters)]
+    optimizer = kind(parameters, lr=0.01, **hyper)
+    references = [REFERENCE[kind](**hyper) for _ in parameters]
+    for n in range(12):
+        skip = {n % len(parameters), 3} if n < 8 else {1}  # parameter 3 starts late
+        for i, g in enumerate(set_gradients(parameters, rng, skip)):
+            if g is not None:
+                expected[i] = references[i].step(expected[i], g, 0.01)
+        optimizer.step()
+        for got, want in zip(values(parameters), expected, strict=True):
+            np.testing.assert_allclose(got, want, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize(("kind", "hyper"), RULES, ids=str)
+def test_groups_have_their_own_settings(kind, hyper):
+    rng = np.random.default_rng(2)
+    parameters = make_parameters(rng)
+    expected = values(parameters)
+    optimizer = kind(
+        [{"params": parameters[:2]}, {"params": parameters[2:3], "lr": 0.5, "maximize": True}],
+        lr=0.01, weight_decay=0.1, **hyper)
+    optimizer.add_param_group({"params": parameters[3:], "weight_decay": 0.0})
+    settings = [(0.01, {"weight_decay": 0.1})] * 2 + [(0.5, {"weight_decay": 0.1, "maximize": True})]
+    settings += [(0.01, {"weight_decay": 0.0})] * 2
+    references = [REFERENCE[kind](**{**hyper, **h}) for _, h in settings]
+    for _ in range(5):
+        for i, g in enumerate(set_gradients(parameters, rng)):
+            expected[i] = references[i].step(expected[i], g, settings[i][0])
+        optimizer.step()
+    for got, want in zip(values(parameters), expected, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-13)
+
+
+def test_parameters_of_two_dtypes():
+    rng = np.random.default_rng(3)
+    parameters = make_parameters(rng, "float32", [(3,)]) + make_parameters(rng, "float64", [(4,)])
+    expected = [v.astype(np.float64) for v in values(parameters)]
+    optimizer = optim.Adam(parameters, lr=0.1)
+    references = [ReferenceAdam(), ReferenceAdam()]
+    for _ in range(3):
+        for i, g in enumerate(set_gradients(parameters, rng)):
+            expected[i] = references[i].step(expected[i], g, 0.1)
+        optimizer.step()
+    np.testing.assert_allclose(values(parameters)[0], expected[0], rtol=1e-5)
+    np.testing.assert_allclose(values(parameters)[1], expected[1], rtol=1e-13)
+
+
+def test_edits_of_a_group_hold_from_the_next_step():
+    rng = np.random.default_rng(4)
+    parameters = make_parameters(rng, shapes=[(4,)])
+    expected = values(parameters)[0]
+    optimizer = optim.SGD(parameters, lr=0.1)
+    for lr in (0.1, 0.2, np.float32(0.25)):
+        optimizer.param_groups[0]["lr"] = lr
+        expected = expected - float(lr) * set_gradients(parameters, rng)[0]
+        optimizer.step()
+    optimizer.param_groups[0].update(weight_decay=0.5)
+    expected = expected - 0.25 * (set_gradients(parameters, rng)[0] + 0.5 * expected)
+    optimizer.step()
+    np.testing.assert_allclose(values(parameters)[0], expected, rtol=1e-13)
+
+
+def test_momentum_switched_on_late_starts_with_the_gradient_itself():
+    rng = np.random.default_rng(5)
+    parameters = make_parameters(rng, shapes=[(4,)])
+    optimizer = optim.SGD(parameters, lr=1.0, dampening=0.5)
+    set_gradients(parameters, rng)
+    optimizer.step()
+    optimizer.param_groups[0]["momentum"] = 0.9
+    before, [g] = values(parameters)[0], set_gradients(parameters, rng)
+    optimizer.step()
+    np.testing.assert_allclose(values(parameters)[0], before - g, rtol=1e-13)
+
+
+# ---- schedules and counting -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kind", "hyper"), RULES, ids=str)
+def test_update_n_uses_schedule_n(kind, hyper):
+    rng = np.random.default_rng(6)
+    parameters = make_parameters(rng)
+    expected = values(parameters)
+    schedule = schedules.warmup_cosine(0.1, 3, 8, end=0.01)
+    optimizer = kind([{"params": parameters[:2]}, {"params": parameters[2:], "lr": 0.03}], lr=schedule, **hyper)
+    references = [REFERENCE[kind](**hyper) for _ in parameters]
+    for n in range(11):
+        for i, g in enumerate(set_gradients(parameters, rng)):
+            expected[i] = references[i].step(expected[i], g, schedule(n) if i < 2 else 0.03)
+        optimizer.step()
+    for got, want in zip(values(parameters), expected, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-13)
+
+
+def test_schedules_count_updates_and_steps_count_per_parameter():
+    seen = []
+    rng = np.random.default_rng(7)
+    parameters = make_parameters(rng, shapes=[(2,), (3,)])
+    optimizer = optim.Adam(parameters, lr=lambda n: seen.append(n) or 0.1)
+    for skip in ({0}, {0, 1}, {0}, {1}):  # in the second nothing has a gradient: no update
+        set_gradients(parameters, rng, skip)
+        optimizer.step()
+    assert seen == [0, 1, 2]
+    assert [optimizer.state[p]["step"] for p in parameters] == [1, 2]
+
+
+def test_skipped_parameters_keep_value_and_have_no_state():
+    rng = np.random.default_rng(8)
+    parameters = make_parameters(rng, shapes=[(2,), (3,)])
+    before = values(parameters)
+    optimizer = optim.AdamW(parameters, lr=0.1)
+    set_gradients(parameters, rng, skip={0})
+    optimizer.step()
+    np.testing.assert_array_equal(values(parameters)[0], before[0])
+    assert np.all(values(parameters)[1] != before[1])
+    assert list(optimizer.state) == [parameters[1]]
+
+
+def test_closure():
+    p = nn.Parameter(gd.tensor([1.0, 2.0]))
+    optimizer = optim.SGD([p], lr=0.5)
+
+    def closure():
+        assert is_grad_enabled()
+        p.grad = gd.tensor([1.0, 1.0])
+        return "the loss"
+
+    with gd.no_grad():
+        assert optimizer.step(closure) == "the loss"
+        assert not is_grad_enabled()
+    np.testing.assert_array_equal(values([p])[0], [0.5, 1.5])
+    assert optimizer.step() is None
+
+
+def test_zero_grad():
+    p = nn.Parameter(gd.tensor([1.0, 2.0]))
+    optimizer = optim.SGD([p])
+    optimizer.zero_grad(set_to_none=False)
+    assert p.grad is None
+    p.grad = gd.tensor([1.0, 1.0])
+    optimizer.zero_grad(set_to_none=False)
+    np.testing.assert_array_equal(np.asarray(p.grad), [0.0, 0.0])
+    optimizer.zero_grad()
+    assert p.grad is None
+
+
+# ---- state dictionaries -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("kind", "hyper"), RULES, ids=str)
+@pytest.mark.parametrize("carry", ["as it is", "deepcopy", "json"])
+def test_resuming_gives_the_same_bits(kind, hyper, dtype, carry):
+    schedule = schedules.warmup_cosine(0.1, 3, 20)
+
+    def start():
+        return make_parameters(np.random.default_rng(9), dtype)
+
+    def train(parameters, optimizer, steps):
+        for n in steps:
+            set_gradients(parameters, np.random.default_rng(100 + n), skip={0} if n < 7 else set())
+            optimizer.step()
+
+    straight = start()
+    train(straight, kind(straight, lr=schedule, weight_decay=0.1, **hyper), range(10))
+
+    first = start()
+    optimizer = kind(first, lr=schedule, weight_decay=0.1, **hyper)
+    train(first, optimizer, range(5))
+    saved, weights = optimizer.state_dict(), values(first)
+    train(first, optimizer, range(5, 8))  # the snapshot must not move on
+    if carry == "deepcopy":
+        saved = copy.deepcopy(saved)
+    elif carry == "json":
+        saved = json.loads(json.dumps(saved, default=lambda t: np.asarray(t).tolist()))
+
+    second = [nn.Parameter(gd.tensor(w)) for w in weights]
+    resumed = kind(second, lr=schedule, **hyper)
+    resumed.load_state_dict(saved)
+    train(second, resumed, range(5, 10))
+    assert_same_bits(values(second), values(straight))
+
+
+@pytest.mark.parametrize(("kind", "hyper"), RULES, ids=str)
+def test_loading_resets_what_the_saved_run_had_not_touched(kind, hyper):
+    rng = np.random.default_rng(10)
+    parameters = make_parameters(rng)
+    optimizer = kind(parameters, **hyper)
+    fresh = optimizer.state_dict()
+    set_gradients(parameters, rng)
+    optimizer.step()
+    optimizer.load_state_dict(fresh)
+    assert all(state["step"] == 0 for state in optimizer.state.values())
+    again = [nn.Parameter(gd.tensor(v)) for v in values(parameters)]
+    other = kind(again, **hyper)
+    for p, q in zip(parameters, again, strict=True):
+        q.grad = p.grad
+    optimizer.step()
+    other.step()
+    assert_same_bits(values(parameters), values(again))
+
+
+def test_state_dict_has_the_structure_of_torch():
+    rng = np.random.default_rng(11)
+    parameters = make_parameters(rng)
+    optimizer = optim.Adam([{"params": parameters[:2]}, {"params": parameters[2:], "lr": 0.5}], amsgrad=True)
+    set_gradients(parameters, rng, skip={1})
+    optimizer.step()
+    saved = optimizer.state_dict()
+    assert [g["params"] for g in saved["param_groups"]] == [[0, 1], [2, 3, 4]]
+    assert [g["lr"] for g in saved["param_groups"]] == [1e-3, 0.5]
+    assert sorted(saved["state"]) == [0, 2, 3, 4]
+    assert list(saved["state"][0]) == ["step", "exp_avg", "exp_avg_sq", "max_exp_avg_sq"]
+    assert saved["state"][0]["exp_avg"].shape == SHAPES[0]
+
+
+def test_torch_state_of_sgd_has_no_step():
+    p = nn.Parameter(gd.tensor([1.0, 2.0], dtype="float64"))
+    optimizer = optim.SGD([p], lr=1.0, momentum=0.5)
+    group = {**optimizer.state_dict()["param_groups"][0]}
+    optimizer.load_state_dict({"state": {0: {"momentum_buffer": np.array([4.0, 8.0])}}, "param_groups": [group]})
+    p.grad = gd.tensor([1.0, 1.0], dtype="float64")
+    optimizer.step()
+    np.testing.assert_array_equal(values([p])[0], [1.0 - 3.0, 2.0 - 5.0])
+    optimizer.load_state_dict({"state": {0: {"momentum_buffer": None}}, "param_groups": [group]})
+    p.grad = gd.tensor([1.0, 1.0], dtype="float64")
+    optimizer.step()
+    np.testing.assert_array_equal(values([p])[0], [-3.0, -4.0])
+
+
+def test_torch_state_of_adam_has_float_steps_and_no_update_count():
+    p = nn.Parameter(gd.tensor([1.0, 2.0], dtype="float64"))
+    optimizer = optim.Adam([p], lr=lambda n: float(n))
+    saved = {
+        "state": {0: {"step": np.float32(7), "exp_avg": np.zeros(2), "exp_avg_sq": np.ones(2)}},
+        "param_groups": [
+            {"lr": 0.1, "betas": (0.8, 0.9), "eps": 1e-6, "weight_decay": 0, "initial_lr": 0.1, "params": [0]}],
+    }
+    optimizer.load_state_dict(saved)
+    assert optimizer.param_groups[0]["betas"] == (0.8, 0.9)
+    assert optimizer.param_groups[0]["initial_lr"] == 0.1
+    p.grad = gd.tensor([0.0, 0.0], dtype="float64")
+    optimizer.step()
+    assert optimizer.state[p]["step"] == 8
+    assert optimizer.state_dict()["param_groups"][0]["lr"] == 8.0
+
+
+def broken_states():
+    def edit(change):
+        def apply(saved):
+            change(saved)
+            return saved
+        return apply
+
+    yield "not a dict", lambda saved: 3, "expected a dict with 'state'"
+    yield "no groups", edit(lambda s: s.pop("param_groups")), "expected a dict with 'state'"
+    yield "other sizes", edit(lambda s: s["param_groups"][0]["params"].append(9)), "parameters per group"
+    yield "other rule", edit(lambda s: s["param_groups"][0].pop("betas")), "group 0 lacks betas"
+    yield "bad value", edit(lambda s: s["param_groups"][0].update(lr=-1.0)), "lr of group 0 must be at least 0"
+    yield "bad shape", edit(lambda s: s["state"][1].update(exp_avg=np.zeros(3))), r"1: exp_avg must be .*\(5,\)"
+    yield "bad step", edit(lambda s: s["state"][1].update(step=-1)), "parameter 1: step must be a whole number"
+    yield "missing", edit(lambda s: s["state"][2].pop("exp_avg_sq")), r"parameter 2: .*missing \['exp_avg_sq'\]"
+    yield "unexpected", edit(lambda s: s["state"][2].update(velocity=0)), r"parameter 2: unexpected \['velocity'\]"
+    yield "unknown", edit(lambda s: s["state"].update({17: {}})), r"state of unknown parameters \['17'\]"
+    yield "not numbers", edit(lambda s: s["state"][0].update(exp_avg="x")), "parameter 0: exp_avg must be numbers"
+    yield "schedule", edit(lambda s: s["param_groups"][0].update(schedule="cosine(...)")), "schedule cosine"
+
+
+@pytest.mark.parametrize(("breaks", "words"), [c[1:] for c in broken_states()], ids=[c[0] for c in broken_states()])
+def test_a_state_that_does_not_fit_changes_nothing(breaks, words):
+    rng = np.random.default_rng(12)
+    parameters = make_parameters(rng)
+    optimizer = optim.Adam(parameters)
+    set_gradients(parameters, rng)
+    optimizer.step()
+    before = optimizer.state_dict()
+    other = optimizer.state_dict()
+    other["param_groups"][0]["eps"] = 0.125
+    for state in other["state"].values():
+        state["step"] = 99
+        state["exp_avg"] = np.full(state["exp_avg"].shape, 7.0)
+    with pytest.raises(ValueError, match=words) as info:
+        optimizer.load_state_dict(breaks(other))
+    assert isinstance(info.value, RuntimeError)  # what PyTorch's users catch
+    assert str(info.value).startswith("Adam.load_state_dict:")
+    after = optimizer.state_dict()
+    assert after["param_groups"] == before["param_groups"]
+    for i, state in before["state"].items():
+        assert after["state"][i]["step"] == state["step"]
+        np.testing.assert_array_equal(np.asarray(after["state"][i]["exp_avg"]), np.asarray(state["exp_avg"]))
+
+
+def test_all_problems_are_in_one_error():
+    rng = np.random.default_rng(13)
+    parameters = make_parameters(rng)
+    optimizer = optim.Adam(parameters)
+    set_gradients(parameters, rng)
+    optimizer.step()
+    saved = optimizer.state_dict()
+    saved["state"][0].pop("exp_avg")
+    saved["state"][3]["exp_avg"] = np.zeros(1)
+    with pytest.raises(ValueError, match=r"(?s)parameter 0: .*parameter 3: "):
+        optimizer.load_state_dict(saved)
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])  # noqa: S301
+def test_model_and_optimizer_are_copied_together(duplicate):
+    rng = np.random.default_rng(14)
+    model = nn.Linear(3, 2)
+    optimizer = optim.AdamW(model.parameters(), lr=schedules.cosine(0.1, 10))
+    set_gradients(list(model.parameters()), rng)
+    optimizer.step()
+    twin, twin_optimizer = duplicate((model, optimizer))
+    before = values(model.parameters())
+    set_gradients(list(twin.parameters()), np.random.default_rng(15))
+    twin_optimizer.step()
+    assert_same_bits(values(model.parameters()), before)
+    set_gradients(list(model.parameters()), np.random.default_rng(15))
+    optimizer.step()
+    assert_same_bits(values(model.parameters()), values(twin.parameters()))
+    twin_optimizer.param_groups[0]["lr"] = 0.5
+    assert callable(optimizer.param_groups[0]["lr"])
+    set_gradients(list(twin.parameters()), rng)
+    twin_optimizer.step()
+
+
+# ---- what invalidates compiled plans ----------------------------------------------------------------
+
+
+def mutates(change):
+    before = mutation_count()
+    change()
+    return mutation_count() != before
+
+
+def test_only_structural_edits_of_groups_are_mutations():
+    p = nn.Parameter(gd.tensor([1.0]))
+    optimizer = optim.SGD([p], momentum=0.9)
+    group = optimizer.param_groups[0]
+    assert not mutates(lambda: group.update(lr=0.5, weight_decay=0.1, dampening=0.2))
+    assert not mutates(lambda: group.update(momentum=0.8))
+    assert mutates(lambda: group.update(momentum=0.0))
+    assert mutates(lambda: group.update(maximize=True))
+    assert mutates(lambda: optimizer.add_param_group({"params": [nn.Parameter(gd.tensor([1.0]))]}))
+    assert mutates(lambda: optimizer.load_state_dict(optimizer.state_dict()))
+
+
+# ---- errors -----------------------------------------------------------------------------------------
+
+
+def one():
+    return [nn.Parameter(gd.tensor([1.0, 2.0]))]
+
+
+@pytest.mark.parametrize(("make", "error", "words"), [
+    (lambda: optim.SGD([]), ValueError, "SGD: params is empty"),
+    (lambda: optim.SGD(one()[0]), TypeError, "SGD: params must be an iterable"),
+    (lambda: optim.SGD({"params": one()}), TypeError, "SGD: params must be an iterable"),
+    (lambda: optim.SGD([1.0]), TypeError, "SGD: params must be tensors, got float"),
+    (lambda: optim.SGD([np.zeros(3)]), TypeError, "SGD: params must be tensors, got ndarray"),
+    (lambda: optim.SGD(one() * 2), ValueError, "SGD: a parameter of shape .* is given twice"),
+    (lambda: optim.SGD([{"lr": 1.0}]), TypeError, "must be a dict with 'params'"),
+    (lambda: optim.SGD([{"params": set(one())}]), TypeError, "SGD: params must be ordered"),
+    (lambda: optim.SGD([gd.tensor([1, 2])]), TypeError, "parameters must be float32 or float64"),
+    (lambda: optim.SGD(one(), lr=-0.1), ValueError, "SGD: lr of group 0 must be at least 0, got -0.1"),
+    (lambda: optim.SGD(one(), lr=math.nan), ValueError, "SGD: lr of group 0 must be at least 0"),
+    (lambda: optim.SGD(one(), lr="fast"), TypeError, "SGD: lr of group 0 must be a number"),
+    (lambda: optim.SGD(one(), momentum=-1), ValueError, "SGD: momentum of group 0 must be at least 0"),
+    (lambda: optim.SGD(one(), dampening=math.inf), ValueError, "SGD: dampening of group 0 must be finite"),
+    (lambda: optim.SGD(one(), weight_decay=-1), ValueError, "SGD: weight_decay of group 0"),
+    (lambda: optim.SGD(one(), nesterov=True), ValueError, "SGD: nesterov of group 0 needs momentum"),
+    (lambda: optim.SGD(one(), momentum=0.9, dampening=0.1, nesterov=True), ValueError, "SGD: nesterov"),
+    (lambda: optim.Adam(one(), betas=(1.0, 0.9)), ValueError, "betas of group 0 must be at least 0 and less than 1"),
+    (lambda: optim.Adam(one(), betas=(0.9, -0.1)), ValueError, "Adam: betas of group 0"),
+    (lambda: optim.Adam(one(), betas=0.9), ValueError, "Adam: betas of group 0 must be 2 numbers"),
+    (lambda: optim.AdamW(one(), eps=-1e-8), ValueError, "AdamW: eps of group 0"),
+    (lambda: optim.AdamW([{"params": one()}, {"params": one(), "lr": -1}]), ValueError, "lr of group 1"),
+    (lambda: optim.Adam(one(), differentiable=True), NotImplementedError, "Adam: differentiable=True is not offered"),
+])
+def test_bad_arguments_are_named(make, error, words):
+    with pytest.raises(error, match=words) as info:
+        make()
+    assert isinstance(info.value, RuntimeError)
+
+
+@pytest.mark.parametrize("edit", [{"lr": -1.0}, {"betas": (0.9, 2.0)}, {"lr": lambda n: math.nan}, {"eps": math.inf}])
+def test_a_bad_edit_is_found_by_the_next_step_which_changes_nothing(edit):
+    rng = np.random.default_rng(16)
+    parameters = make_parameters(rng)
+    optimizer = optim.Adam(parameters)
+    set_gradients(parameters, rng)
+    optimizer.step()
+    before, good = values(parameters), dict(optimizer.param_groups[0])
+    optimizer.param_groups[0].update(edit)
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"Adam: .*group 0"):
+            optimizer.step()
+    assert_same_bits(values(parameters), before)
+    assert optimizer.state[parameters[0]]["step"] == 1
+    optimizer.param_groups[0].update({key: good[key] for key in edit})
+    optimizer.step()
+    assert optimizer.state[parameters[0]]["step"] == 2
+
+
+def test_a_failed_add_leaves_the_optimizer_as_it_was():
+    parameters = one()
+    optimizer = optim.Adam(parameters)
+    for bad in ({"params": parameters}, {"params": one(), "lr": -1}):
+        with pytest.raises(ValueError, match="Adam: "):
+            optimizer.add_param_group(bad)
+    assert len(optimizer.param_groups) == 1
+    parameters[0].grad = gd.tensor([1.0, 1.0])
+    optimizer.step()
+    optimizer.add_param_group({"params": one()})
+    assert optimizer.state[parameters[0]]["step"] == 1
+
+
+def test_params_of_a_group_cannot_be_replaced():
+    optimizer = optim.SGD(one())
+    group = optimizer.param_groups[0]
+    with pytest.raises(ValueError, match="use add_param_group"):
+        group["params"] = one()
+    for remove in (lambda: group.pop("lr"), lambda: group.clear(), lambda: group.popitem()):
+        with pytest.raises(ValueError, match="can be changed, not removed"):
+            remove()
+    group["initial_lr"] = 0.5
+    assert group.setdefault("initial_lr", 1.0) == 0.5
+
+
+def test_a_cast_after_the_first_step_is_an_error():
+    model = nn.Linear(3, 2)
+    optimizer = optim.Adam(model.parameters())
+    set_gradients(list(model.parameters()), np.random.default_rng(17))
+    optimizer.step()
+    model.double()
+    set_gradients(list(model.parameters()), np.random.default_rng(17))
+    with pytest.raises(TypeError, match=r"exp_avg is .*float32.* but its parameter is now .*float64"):
+        optimizer.step()
+
+
+def test_printing():
+    text = repr(optim.SGD(one(), lr=schedules.constant(0.5)))
+    assert text.startswith("SGD (\nParameter Group 0\n    dampening: 0\n")
+    assert "\n    lr: constant(value=0.5)\n" in text
