@@ -2,9 +2,10 @@
 
 Two kinds of check.  Values: every shape, layout, alpha, beta, batch and special value against
 `scipy.linalg.blas.dgemm` or a plain float64 product, with the a-priori bound of a dot product
-(Higham, Accuracy and Stability of Numerical Algorithms, eq. 3.5).  Bits: an element of c depends on its row of a and its column
-of b alone, so layouts, threads, neighbours and the size of the product around it must not change
-a single bit of it; `canonical` computes that bit pattern in exact arithmetic.
+(Higham, Accuracy and Stability of Numerical Algorithms, eq. 3.5).  Bits: an element of c depends
+on its row of a and its column of b alone, so layouts, threads, neighbours and the size of the
+product around it must not change a single bit of it; `canonical` computes those bits in exact
+arithmetic.
 """
 
 import re
