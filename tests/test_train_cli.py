@@ -300,15 +300,15 @@ def test_digits_end_to_end(tmp_path):
     assert {"config.json", "metrics.jsonl", "curves.png", "checkpoints"} == set(os.listdir(run))
     accuracy = float(re.search(r"accuracy ([\d.]+)%", out)[1])
     assert accuracy >= 97.0
-    assert re.search(r"920 steps in [\d.]+ s, [\d,]+ samples/s", out)
-    assert "step 920/920  loss" in err
+    assert re.search(r"1,380 steps in [\d.]+ s, [\d,]+ samples/s", out)
+    assert "step 1380/1380  loss" in err
     assert "\r" not in err
     config = json.loads((run / "config.json").read_text())
     assert config["config"]["lr"] == TrainConfig().lr
     assert read_metrics(run)[-1]["test_accuracy"] == pytest.approx(accuracy / 100, abs=1e-3)
     assert (run / "curves.png").read_bytes().startswith(b"\x89PNG")
     tensors, state = load_checkpoint(latest_checkpoint(run))
-    assert state["step"] == 920
+    assert state["step"] == 1380
     assert sorted(value.shape for value in tensors.values()) == [
         (10,),
         (10, 128),
