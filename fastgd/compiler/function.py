@@ -20,6 +20,7 @@ import functools
 import threading
 import types
 import warnings
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -29,36 +30,54 @@ from .. import _core
 from .._core import FastgdError, NotOffered
 from ..tensor import Tensor, as_tensor
 from . import explain as _explain
+from .backward import record_backward
 from .lower import Lowered, constant_storage, lower
 from .passes import resolve
-from .program import PERSISTENT
+from .program import PERSISTENT, Program
 from .trace import Trace
 
 MAX_PLANS = 16
 
 
 class Recording:
-    """One recording: the finished program and how its results go back to the caller."""
+    """One recording: the finished program and how its results go back to the caller.
 
-    def __init__(self, function: Callable, args: list[Any], rebuild: Callable) -> None:
+    If results are still on the tape at return (a compiled forward pass), their backward pass is recorded
+    too and becomes a program of its own; what it reads of the forward pass becomes extra outputs.
+
+    Attributes
+    ----------
+    program, backward : Program, Backward or None
+    tree : nested tuple
+        The structure of the result, tensors replaced by their numbers.
+    left : dict
+        How `.grad` of parameters is left; see Trace.finish.
+    """
+
+    def __init__(self, function: Callable, args: list[Any], requires_grad: list[bool], rebuild: Callable) -> None:
         made_after = _core.storage_count()
         self.trace = Trace()
         flat = [self.trace.add_input(a) if isinstance(a, _core.Aval) else a for a in args]
+        self.arguments = [a for a in flat if isinstance(a, Tensor) and a.storage is None]
+        for tensor, required in zip(self.arguments, requires_grad, strict=True):
+            tensor._requires_grad = required
         positional, keywords = rebuild(flat)
         previous = _core.set_trace(self.trace)
         try:
             result = function(*positional, **keywords)
             outputs: list[Tensor] = []
             self.tree = _flatten(result, outputs)
-            if any(t._requires_grad and t._node is not None for t in outputs) and _core.is_grad_enabled():
-                outputs = [t.detach() for t in outputs]
-            self.left = self.trace.finish(outputs)
+            self.n_outputs = len(outputs)
+            self.backward = record_backward(self.trace, outputs, self.arguments) if _core.is_grad_enabled() else None
+            extra = self.backward.extra_outputs if self.backward else []
+            self.left = self.trace.finish(outputs, extra)
         finally:
             _core.set_trace(previous)
-        self.n_outputs = len(outputs)
         self.program = self.trace.program
         self.lines = self.program.fingerprint(made_after)
         self.lines.append(("grads", tuple((id(p), i) for p, i in self.left["grads_out"]), self.tree, ()))
+        if self.backward:
+            self.lines += self.backward.program.fingerprint(made_after)
 
     def difference(self, other: Recording) -> str | None:
         """The first operation in which two recordings differ, in words."""
@@ -97,6 +116,7 @@ class CompiledFunction:
         self._last: Any = None
         self._calls = 0
         self._arena: Any = None
+        self._bound: weakref.WeakSet = weakref.WeakSet()  # plans that use the arena
         self._lock = threading.Lock()
         self._names_in, self._names, self._cells = _references(function)
         functools.update_wrapper(self, function, updated=())
@@ -132,6 +152,9 @@ class CompiledFunction:
                 self._check_again(replay, flat, rebuild)
                 self._last = replay
             results = replay.run(tensors)
+        backward = replay.backward
+        if backward is not None:
+            backward.attach(tensors, results)
         return _unflatten(replay.output_tree[0], results)
 
     # ---- plans ----
@@ -154,8 +177,8 @@ class CompiledFunction:
     def _record(self, flat: tuple, rebuild: Any, layout: Any = None) -> Recording:
         if rebuild is None:
             rebuild = (lambda values: (values, {})) if layout is None else functools.partial(_rebuild_arguments, layout)
-        avals = [a.aval if isinstance(a, Tensor) else _core.buffer_aval(a) if isinstance(a, np.ndarray) else a for a in flat]
-        return Recording(self._function, avals, rebuild)
+        requires_grad = [getattr(a, "_requires_grad", False) for a in flat if isinstance(a, (Tensor, np.ndarray))]
+        return Recording(self._function, _avals(flat), requires_grad, rebuild)
 
     def _build(self, flat: tuple, layout: Any, rebuild: Any, tensors: list) -> Any:
         first = self._record(flat, rebuild, layout)
@@ -163,24 +186,25 @@ class CompiledFunction:
         difference = first.difference(recording)
         if difference:
             raise FastgdError(
-                "compile: the function does different things when it is recorded twice; it must not depend on counters, "
-                f"time or random choices of its own. {difference}"
+                "compile: the function does different things when it is recorded twice; it must not depend on "
+                f"counters, time or random choices of its own. {difference}"
             )
         lowered = lower(recording.program)
-        replay = self._bind(recording, lowered)
+        replay = self._bind(recording.program, lowered, recording.left["grads_out"], recording.trace.optimizers)
         replay.output_tree = (recording.tree, layout)
-        expected = tuple(
-            a.aval if isinstance(a, Tensor) else _core.buffer_aval(a) if isinstance(a, np.ndarray) else a for a in flat
-        )
+        if recording.backward is not None:
+            replay.backward = recording.backward.build(self._bind, self._lock)
         pattern = [(g.parameter, g.entry is None) for g in recording.trace.gradients.values()]
-        replay.guard(expected, self._names_in, self._names, self._cells, pattern)
+        required = [t._requires_grad for t in recording.arguments]
+        replay.guard(tuple(_avals(flat)), required, self._names_in, self._names, self._cells, pattern)
         tensors.extend(a for a in flat if isinstance(a, (Tensor, np.ndarray)))
         self._recordings[id(replay)] = recording
         self._plans.append(replay)
         if len(self._plans) > MAX_PLANS:
             warnings.warn(
-                f"compile: {self._function.__name__} needs more than {MAX_PLANS} plans; the oldest is dropped. Arguments "
-                "that change at every call should be tensors, and batches should have one size",
+                f"compile: {getattr(self._function, '__name__', type(self._function).__name__)} needs more than "
+                f"{MAX_PLANS} plans; the oldest is dropped. Arguments that change at every call should be tensors, and "
+                "batches should have one size",
                 stacklevel=3,
             )
             del self._recordings[id(self._plans.pop(0))]
@@ -200,9 +224,8 @@ class CompiledFunction:
                 f"Its plan was dropped; {difference}"
             )
 
-    def _bind(self, recording: Recording, lowered: Lowered) -> Any:
+    def _bind(self, program: Program, lowered: Lowered, grads_out: list, optimizers: list) -> Any:
         """Says where each slot's memory comes from."""
-        program, left = recording.program, recording.left
         inputs = {id(v): i for i, v in enumerate(program.inputs)}
         outputs = {id(resolve(v)) for v in program.outputs}
         fixed, in_slots, grad_in, arena_slots, rng_slot = [], {}, [], [], 0
@@ -225,7 +248,7 @@ class CompiledFunction:
         written = {
             id(v.binding.storage): v.binding.storage
             for call in lowered.calls
-            for v in (x for node in call.group.all_nodes for x in node.outputs)
+            for v in call.written_values()
             if v.storage in PERSISTENT and not isinstance(v.binding, tuple)
         }
         replay = _core.Replay(
@@ -235,8 +258,8 @@ class CompiledFunction:
             grad_in=grad_in,
             outputs=[(lowered.slot_of[id(resolve(v))], v.aval) for v in program.outputs],
             written=list(written.values()),
-            grads_out=left["grads_out"],
-            optimizers=recording.trace.optimizers,
+            grads_out=grads_out,
+            optimizers=optimizers,
             rng_slot=rng_slot,
             n_random=program.n_random,
             arena_slots=arena_slots,
@@ -246,9 +269,10 @@ class CompiledFunction:
         )
         if self._arena is None or self._arena.nbytes < lowered.arena_bytes:
             self._arena = _core.new_storage(max(lowered.arena_bytes, 64))
-            for other in self._plans:
+            for other in self._bound:
                 other.bind_arena(self._arena)
         replay.bind_arena(self._arena)
+        self._bound.add(replay)
         return replay
 
     # ---- looking at it ----
@@ -265,7 +289,8 @@ class CompiledFunction:
     def profile(self, *args: Any) -> str:
         """Runs once with each kernel call timed (the call counts as a step) and explains."""
         self(*args)
-        replay, tensors = self._last, []
+        replay = self._last
+        tensors: list = []
         if not replay.matches(tuple(_bindable(a) for a in args), tensors):
             raise FastgdError("profile: the plan does not match its own arguments")
         with self._lock:
@@ -307,6 +332,11 @@ def compile(function: Callable | None = None, *, precision: str = "fp32") -> Any
 
 
 # ---- arguments and results ----
+
+
+def _avals(flat: tuple) -> list[Any]:
+    """Tensors and arrays as their Aval, other arguments as they are."""
+    return [a.aval if isinstance(a, Tensor) else _core.buffer_aval(a) if isinstance(a, np.ndarray) else a for a in flat]
 
 
 def _bindable(argument: Any) -> Any:
@@ -363,7 +393,10 @@ def _flatten(result: Any, tensors: list[Tensor]) -> Any:
         return ("dict", *[(k, _flatten(v, tensors)) for k, v in result.items()])
     if result is None or isinstance(result, (int, float, str, bool)):
         return ("value", result)
-    raise FastgdError(f"compile: a compiled function returns tensors, numbers, and lists, tuples or dicts of them, got {type(result).__name__}")
+    raise FastgdError(
+        "compile: a compiled function returns tensors, numbers, and lists, tuples or dicts of them, "
+        f"got {type(result).__name__}"
+    )
 
 
 def _unflatten(tree: Any, results: list[Tensor]) -> Any:
