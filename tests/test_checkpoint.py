@@ -504,6 +504,7 @@ def kill_while_saving(run, kills):
     for _ in range(kills):
         saver = subprocess.Popen(
             [sys.executable, "-c", SAVER, run],
+            cwd=run,
             env={**os.environ, "PYTHONPATH": str(Path(module.__file__).parents[2])},
             stdout=subprocess.PIPE,
             text=True,
@@ -563,4 +564,16 @@ def test_metrics_are_json_whatever_happens(tmp_path):
     with (run.path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 2, "tra')
     assert read_metrics(run.path) == lines
+    run.close()
+
+
+def test_no_picture_without_matplotlib(tmp_path, monkeypatch):
+    run = RunFolder(tmp_path / "run")
+    run.log({"step": 1, "train_loss": 2.0, "test_loss": 1.0})
+    assert run.draw("title").stat().st_size > 1000
+    (run.path / "curves.png").unlink()
+    for name in ("matplotlib", "matplotlib.figure", "matplotlib.backends.backend_agg"):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert run.draw("title") is None
+    assert not (run.path / "curves.png").exists()
     run.close()
