@@ -96,6 +96,7 @@ def test_loader_resumes_exactly(n, batch_size, shuffle, drop_last, before):
     first = make(5)
     take(first, before)
     second = make(99)
+    take(second, 2)
     second.load_state_dict(first.state_dict())
     for expected, got in zip(straight[before:], take(second, 10), strict=True):
         for a, b in zip(expected, got, strict=True):

@@ -340,8 +340,8 @@ SHORT = ("--epochs", "2", "--hidden", "8", "--no-progress")
 def test_a_table_of_ones_own(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
-    x = rng.normal(size=(300, 3)) * [1, 100, 0.01]
-    kinds = np.where(x[:, 1] > 0, "up", "down")
+    x = rng.normal(size=(300, 3)) * [1, 100, 0.01] + [0, 500, 3]
+    kinds = np.where(x[:, 1] > 500, "up", "down")
     lines = [f"{a},{b},{c},{kind}" for (a, b, c), kind in zip(x, kinds, strict=True)]
     (tmp_path / "t.csv").write_text("a,b,c,kind\n" + "\n".join(lines))
     code, out, _ = run_main(capsys, "train", "--data", "t.csv", "--epochs", "20", "--no-progress", "--out", "here")
