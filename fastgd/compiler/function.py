@@ -186,8 +186,8 @@ class CompiledFunction:
         difference = first.difference(recording)
         if difference:
             raise FastgdError(
-                "compile: the function does different things when it is recorded twice; it must not depend on counters, "
-                f"time or random choices of its own. {difference}"
+                "compile: the function does different things when it is recorded twice; it must not depend on "
+                f"counters, time or random choices of its own. {difference}"
             )
         lowered = lower(recording.program)
         replay = self._bind(recording.program, lowered, recording.left["grads_out"], recording.trace.optimizers)
@@ -202,8 +202,9 @@ class CompiledFunction:
         self._plans.append(replay)
         if len(self._plans) > MAX_PLANS:
             warnings.warn(
-                f"compile: {self._function.__name__} needs more than {MAX_PLANS} plans; the oldest is dropped. Arguments "
-                "that change at every call should be tensors, and batches should have one size",
+                f"compile: {getattr(self._function, '__name__', type(self._function).__name__)} needs more than "
+                f"{MAX_PLANS} plans; the oldest is dropped. Arguments that change at every call should be tensors, and "
+                "batches should have one size",
                 stacklevel=3,
             )
             del self._recordings[id(self._plans.pop(0))]
@@ -247,7 +248,7 @@ class CompiledFunction:
         written = {
             id(v.binding.storage): v.binding.storage
             for call in lowered.calls
-            for v in (x for node in call.group.all_nodes for x in node.outputs)
+            for v in call.written_values()
             if v.storage in PERSISTENT and not isinstance(v.binding, tuple)
         }
         replay = _core.Replay(
@@ -288,7 +289,8 @@ class CompiledFunction:
     def profile(self, *args: Any) -> str:
         """Runs once with each kernel call timed (the call counts as a step) and explains."""
         self(*args)
-        replay, tensors = self._last, []
+        replay = self._last
+        tensors: list = []
         if not replay.matches(tuple(_bindable(a) for a in args), tensors):
             raise FastgdError("profile: the plan does not match its own arguments")
         with self._lock:
@@ -391,7 +393,10 @@ def _flatten(result: Any, tensors: list[Tensor]) -> Any:
         return ("dict", *[(k, _flatten(v, tensors)) for k, v in result.items()])
     if result is None or isinstance(result, (int, float, str, bool)):
         return ("value", result)
-    raise FastgdError(f"compile: a compiled function returns tensors, numbers, and lists, tuples or dicts of them, got {type(result).__name__}")
+    raise FastgdError(
+        "compile: a compiled function returns tensors, numbers, and lists, tuples or dicts of them, "
+        f"got {type(result).__name__}"
+    )
 
 
 def _unflatten(tree: Any, results: list[Tensor]) -> Any:
