@@ -213,7 +213,7 @@ def as_dtype(value):
 # ---- abstract values -----------------------------------------------------------------------------
 
 cdef class Aval:
-    """Shape and dtype of a tensor, interned: equal ones are the same object."""
+    """Shape and dtype of a tensor, interned for the life of the process: equal ones are the same object."""
     cdef readonly dtype dtype
     cdef readonly tuple shape
     cdef readonly int64_t numel
@@ -248,8 +248,6 @@ cpdef Aval aval(dtype d, tuple shape):
         raise ShapeError(f"shape: {shape} has more elements than can be addressed")
     a = Aval.__new__(Aval)
     a.dtype, a.shape, a.numel, a.nbytes, a.ndim = d, shape, n, n * d.itemsize, len(shape)
-    if len(_avals) > 100_000:       # a program with unbounded shapes: forget, identity is then only lost for speed
-        _avals.clear()
     _avals[(d.code, shape)] = a
     return a
 

@@ -235,7 +235,7 @@ class device:
 
     __slots__ = ("type",)
 
-    def __init__(self, type: str = "cpu", index: int | None = None) -> None:
+    def __init__(self, type: Any = "cpu", index: int | None = None) -> None:
         name = str(getattr(type, "type", type))
         if name.split(":")[0] != "cpu":
             raise NotOffered(f"device: fastgd runs on the CPU only, got {name!r}")

@@ -241,6 +241,40 @@ def test_what_changes_nothing_is_no_mutation(change):
     assert not mutates(lambda: change(block))
 
 
+def test_a_forward_pass_that_remembers_something_is_not_recorded_again():
+    class Remembers(nn.Module):
+        def forward(self, x):
+            self.calls = getattr(self, "calls", 0) + 1
+            return x * 2.0
+
+    model = Remembers()
+    functions = [gd.compile(model), gd.compile(model)]  # recording one must not invalidate the other
+    for function in functions:
+        function(gd.tensor(X))
+    recorded = model.calls
+    for function in functions * 3:
+        function(gd.tensor(X))
+    assert model.calls == recorded
+
+
+# ---- parameters ------------------------------------------------------------------------------------
+
+
+def test_parameter():
+    data = gd.tensor([1.0, 2.0])
+    p = nn.Parameter(data)
+    assert p.requires_grad
+    assert p.is_leaf
+    data.fill_(3.0)
+    np.testing.assert_array_equal(np.asarray(p), [3.0, 3.0])
+    assert repr(p) == "Parameter containing:\ntensor([3., 3.], requires_grad=True)"
+    counts = nn.Parameter(np.array([1, 2]), requires_grad=False)
+    assert counts.dtype == "int64"
+    assert not counts.requires_grad
+    with pytest.raises(TypeError, match="only floating-point tensors can require grad"):
+        nn.Parameter(np.array([1, 2]))
+
+
 # ---- state dictionaries ------------------------------------------------------------------------------
 
 
@@ -474,6 +508,8 @@ def test_linear(bias):
     assert nn.Linear(3, 4, dtype="float64").weight.dtype == "float64"
     with pytest.raises(ValueError, match="Linear: in_features must be at least 1"):
         nn.Linear(0, 3)
+    with pytest.raises(NotImplementedError, match="runs on the CPU only"):
+        nn.Linear(3, 4, device="cuda")
 
 
 def test_cross_entropy():
@@ -616,6 +652,11 @@ def test_kaiming():
     assert_uniform(drawn(nn.init.kaiming_uniform_, a=math.sqrt(5)), math.sqrt(1 / 300))
     assert_uniform(drawn(nn.init.kaiming_uniform_, nonlinearity="tanh"), 5 / 3 * math.sqrt(3 / 300))
     assert_normal(drawn(nn.init.kaiming_normal_, nonlinearity="relu"), 0.0, math.sqrt(2 / 300))
+
+
+def test_initial_values_are_refused_while_recording():
+    with pytest.raises(RuntimeError, match=r"Parameter: fastgd\.compile cannot record"):
+        gd.compile(lambda x: nn.Linear(3, 4)(x))(gd.tensor(X))
 
 
 def test_linear_starts_like_torch():

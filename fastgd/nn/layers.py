@@ -12,6 +12,7 @@ from typing import Any
 from .. import ops
 from .._core import ShapeError
 from ..tensor import Tensor
+from ..tensor import device as check_device
 from . import functional as F
 from . import init
 from .module import Module
@@ -345,4 +346,6 @@ class MSELoss(Module):
 
 
 def _parameter(shape: tuple[int, ...], device: Any, dtype: Any) -> Parameter:
-    return Parameter(ops.zeros(shape, dtype=dtype, device=device))
+    if device is not None:
+        check_device(device)
+    return Parameter(ops.zeros(shape, dtype=dtype))
