@@ -7,8 +7,8 @@ from . import _core, _threads
 
 _threads.initialise()
 
-from . import autodiff, nn, optim, ops, random, schedules  # noqa: E402
-from ._core import (  # noqa: E402
+from . import autodiff, nn, optim, ops, random, schedules
+from ._core import (
     DtypeError,
     FastgdError,
     NonFiniteError,
@@ -24,14 +24,23 @@ from ._core import (  # noqa: E402
     set_num_threads,
     uint8,
 )
-from ._core import bool_ as bool  # noqa: E402
-from ._core import dtype as dtype  # noqa: E402
-from .compiler.function import compile  # noqa: E402
-from .context import cuda, enable_grad, grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled, value_and_grad  # noqa: E402
-from .context import show_config as show_config  # noqa: E402
-from .ops import *  # noqa: E402, F403
-from .random import manual_seed  # noqa: E402
-from .tensor import Tensor, as_tensor, device, from_numpy, tensor  # noqa: E402
+from ._core import bool_ as bool
+from ._core import dtype as dtype
+from .compiler.function import compile
+from .context import (
+    cuda,
+    enable_grad,
+    grad,
+    inference_mode,
+    is_grad_enabled,
+    no_grad,
+    set_grad_enabled,
+    show_config,
+    value_and_grad,
+)
+from .ops import *  # noqa: F403
+from .random import manual_seed
+from .tensor import Tensor, as_tensor, device, from_numpy, tensor
 
 try:
     __version__ = _metadata.version("fastgd")

@@ -8,7 +8,7 @@ table: their argument structs are packed from the field lists that kernels.def e
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memset, strcmp
+from libc.string cimport memcpy, memset
 
 import re as _re
 import struct as _struct
@@ -580,6 +580,7 @@ def _read_tables():
                                              (<bytes>info.text).decode())
     return structs, rows
 
+
 _arg_structs, _kernel_rows = _read_tables()
 
 
@@ -654,7 +655,6 @@ cdef class Plan:
     def __init__(self, int n_slots, instructions, int commit_from):
         """instructions: list of (kernel name, packed args, operand slots)."""
         cdef fgd_status status
-        cdef int32_t operands[8]
         cdef bytes blob
         cdef const char *blob_p
         self.n_slots = n_slots
@@ -1108,7 +1108,7 @@ cdef class Replay:
                 _rng[1] = rng[1]
         for storage in self.written:
             (<Storage>storage).version += 1
-        for slot, parameter in self.grad_in:
+        for _slot, parameter in self.grad_in:
             (<TensorBase>(<TensorBase>parameter)._grad).storage.version += 1
         for parameter, index in self.grads_out:
             if (<TensorBase>parameter)._grad is None and <int>index >= 0:

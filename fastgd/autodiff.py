@@ -38,9 +38,9 @@ class TapeNode:
         self.attrs = attrs
         self.sequence = next(_counter)
         self.needs = tuple([t._requires_grad for t in inputs])
-        self.edges = tuple([
-            None if not t._requires_grad else t if t._node is None else (t._node, t._node_index) for t in inputs
-        ])
+        self.edges = tuple(
+            [None if not t._requires_grad else t if t._node is None else (t._node, t._node_index) for t in inputs]
+        )
         self.in_avals = tuple([t.aval for t in inputs])
         self.out_avals = tuple([t.aval for t in outputs])
         self.inputs: Any = [None] * len(inputs)
@@ -135,7 +135,9 @@ def _root_gradient(tensor: Tensor, gradient: Tensor | None) -> Tensor:
             )
         return ops.ones_like(tensor)
     if not isinstance(gradient, Tensor) or gradient.aval is not tensor.aval:
-        raise _core.ShapeError(f"backward: expected a gradient of {tensor.aval}, got {getattr(gradient, 'aval', gradient)}")
+        raise _core.ShapeError(
+            f"backward: expected a gradient of {tensor.aval}, got {getattr(gradient, 'aval', gradient)}"
+        )
     return gradient
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from . import _core
 from ._core import DtypeError, FastgdError, NotOffered, TensorBase
 
-_NUMPY_DTYPES = {
+_NUMPY_DTYPES: dict[str, np.dtype[Any]] = {
     "float32": np.dtype(np.float32),
     "float64": np.dtype(np.float64),
     "int32": np.dtype(np.int32),
@@ -232,7 +232,7 @@ _core.register_tensor_class(Tensor)
 
 
 def _rebuild(cls: type, dtype: str, shape: tuple, data: bytes, requires_grad: bool) -> Tensor:
-    t = _core.empty_tensor(cls, _core.aval(_core.as_dtype(dtype), tuple(shape)))
+    t: Tensor = _core.empty_tensor(cls, _core.aval(_core.as_dtype(dtype), tuple(shape)))
     _core.copy_bytes(t, data)
     t._requires_grad = requires_grad
     return t
@@ -243,7 +243,7 @@ class device:
 
     __slots__ = ("type",)
 
-    def __init__(self, type: str = "cpu", index: int | None = None) -> None:
+    def __init__(self, type: Any = "cpu", index: int | None = None) -> None:
         name = str(getattr(type, "type", type))
         if name.split(":")[0] != "cpu":
             raise NotOffered(f"device: fastgd runs on the CPU only, got {name!r}")
@@ -282,7 +282,9 @@ def _as_array(data: Any, dtype: Any) -> np.ndarray:
     if kind not in "fiub":
         raise DtypeError(f"tensor: expected numbers, got an array of {array.dtype}")
     if dtype is None:
-        dtype = _native(array, python=not isinstance(data, (np.ndarray, np.generic, Tensor)) and not hasattr(data, "__array__"))
+        dtype = _native(
+            array, python=not isinstance(data, (np.ndarray, np.generic, Tensor)) and not hasattr(data, "__array__")
+        )
     _check_range(array, np.dtype(dtype))
     return np.ascontiguousarray(array, dtype=dtype).reshape(array.shape)
 
@@ -333,7 +335,7 @@ def tensor(data: Any, dtype: Any = None, requires_grad: bool = False, *, device:
         _check_device(device)
     want = None if dtype is None else _core.as_dtype(dtype)
     if want is _core.bfloat16:
-        t = tensor(data, _core.float32).to(_core.bfloat16)
+        t: Tensor = tensor(data, _core.float32).to(_core.bfloat16)
     else:
         if _core.is_tracing() and isinstance(data, Tensor) and data.storage is None:
             raise FastgdError("tensor: the values are not known while fastgd.compile records a function; use .clone()")

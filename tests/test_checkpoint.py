@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -501,7 +502,12 @@ while True:
 def kill_while_saving(run, kills):
     chance = random.Random(0)
     for _ in range(kills):
-        saver = subprocess.Popen([sys.executable, "-c", SAVER, run], stdout=subprocess.PIPE, text=True)
+        saver = subprocess.Popen(
+            [sys.executable, "-c", SAVER, run],
+            env={**os.environ, "PYTHONPATH": str(Path(module.__file__).parents[2])},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         assert saver.stdout.readline() == "ready\n"
         time.sleep(chance.uniform(0.0, 0.1))
         saver.kill()

@@ -5,7 +5,7 @@ AMSGrad: Reddi et al. 2018; AdamW: Loshchilov & Hutter 2019, algorithm 2."""
 
 import numpy as np
 import pytest
-from kernel_testing import FLOATS, guarded, same_bits_at_any_thread_count, tier, unaligned
+from kernel_testing import FLOATS, guarded, same_bits_at_any_thread_count, unaligned
 
 from fastgd import _core
 

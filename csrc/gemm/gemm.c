@@ -143,8 +143,10 @@ static void G(cut)(const fgd_gemm_args *g, gemm_cut *cut)
     if (cut->batch * g->m == 0 || (g->n == 0 && !g->row_sum))
         cut->units = 0;
 
-    /* The micro-kernel reads a by any strides, but wants rows of b contiguous. */
-    const int pack_a = !small, pack_b = g->b_cs != 1 || !small;
+    /* The micro-kernel reads a by any strides, but wants rows of b contiguous.  Packing pays when
+     * the panels are read often enough: those of a once for each panel of b and conversely. */
+    const int pack_a = !small && cut->a.panels > 1;
+    const int pack_b = g->b_cs != 1 || (!small && g->m > MICRO_UNPACKED_ROWS);
     cut->pack_outer = cut->outer_is_b ? pack_b : pack_a;
     cut->pack_inner = cut->outer_is_b ? pack_a : pack_b;
 
@@ -220,8 +222,8 @@ static void G(pack_panel)(T *dst, int64_t width, const T *src, int64_t count, in
 {
     int64_t p = 0;
     if (along == 1 && across != 1)
-        for (; p + MICRO_LANES <= k; p += MICRO_LANES)
-            for (int64_t i = (count - 1) / MICRO_LANES * MICRO_LANES; i >= 0; i -= MICRO_LANES)
+        for (int64_t i = (count - 1) / MICRO_LANES * MICRO_LANES; i >= 0; i -= MICRO_LANES)
+            for (p = 0; p + MICRO_LANES <= k; p += MICRO_LANES)
                 G(transpose)(dst + p * width + i, width, src + i * across + p, across, count - i);
     for (; p < k; p++)
         if (across == 1)
@@ -542,6 +544,7 @@ FGD_RUN(gemm)
 #undef MICRO_NR
 #undef MICRO_MR
 #undef MICRO_NV
+#undef MICRO_UNPACKED_ROWS
 #undef MICRO_HEIGHTS
 #undef MICRO_MM
 #undef MICRO_LANES

@@ -37,6 +37,7 @@ from .program import PERSISTENT, Program
 from .trace import Trace
 
 MAX_PLANS = 16
+RECORD_AGAIN = frozenset(10**k for k in range(1, 10))  # calls at which a function is recorded again
 
 
 class Recording:
@@ -99,10 +100,10 @@ class CompiledFunction:
 
     Methods
     -------
-    explain(profile=False)
-        The program of the last call, one line per kernel call: shapes, bytes, flops, what was fused.
-    memory()
-        Bytes of the last call's plan by kind, known before anything runs.
+    explain(*args, profile=False)
+        The program, one line per kernel call: shapes, bytes, flops, what was fused; optionally times.
+    memory(*args)
+        Bytes of the plan by kind, known before anything runs.
     """
 
     def __init__(self, function: Callable, precision: str = "fp32") -> None:
@@ -132,30 +133,39 @@ class CompiledFunction:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if _core.is_tracing():  # inside another compiled function: part of its program
             return self._function(*args, **kwargs)
-        flat, rebuild, layout = (args, None, None) if not kwargs else _flat_arguments(args, kwargs)
         with self._lock:
-            tensors: list = []
-            replay = self._last
-            self._calls += 1
-            if (
-                replay is None
-                or replay.stale
-                or replay.output_tree[1] != layout
-                or self._calls in (10, 100, 1_000, 10_000, 100_000, 1_000_000)
-                or not replay.matches(flat, tensors)
-            ):
-                if rebuild is None and any(isinstance(a, (list, tuple, dict)) for a in args):
-                    flat, rebuild, layout = _flat_arguments(args, kwargs)
-                flat = tuple([_bindable(a) for a in flat])
-                tensors = []
-                replay = self._find(flat, layout, tensors) or self._build(flat, layout, rebuild, tensors)
-                self._check_again(replay, flat, rebuild)
-                self._last = replay
+            replay, tensors = self._ready(args, kwargs)
             results = replay.run(tensors)
         backward = replay.backward
         if backward is not None:
             backward.attach(tensors, results)
         return _unflatten(replay.output_tree[0], results)
+
+    def _ready(self, args: tuple, kwargs: dict) -> tuple[Any, list]:
+        """The plan for these arguments, recorded if there is none, and the tensors to bind."""
+        flat, rebuild, layout = (args, None, None) if not kwargs else _flat_arguments(args, kwargs)
+        tensors: list = []
+        replay = self._last
+        self._calls += 1
+        if (
+            replay is not None
+            and not replay.stale
+            and replay.output_tree[1] == layout
+            and self._calls not in RECORD_AGAIN
+            and replay.matches(flat, tensors)
+        ):
+            return replay, tensors
+        if rebuild is None and any(isinstance(a, (list, tuple, dict)) for a in args):
+            flat, rebuild, layout = _flat_arguments(args, kwargs)
+        flat = tuple([_bindable(a) for a in flat])
+        tensors = []
+        replay = self._find(flat, layout, tensors)
+        if replay is None:
+            replay = self._build(flat, layout, rebuild, tensors)
+        elif self._calls in RECORD_AGAIN:
+            self._check_again(replay, flat, rebuild)
+        self._last = replay
+        return replay, tensors
 
     # ---- plans ----
 
@@ -186,8 +196,8 @@ class CompiledFunction:
         difference = first.difference(recording)
         if difference:
             raise FastgdError(
-                "compile: the function does different things when it is recorded twice; it must not depend on counters, "
-                f"time or random choices of its own. {difference}"
+                "compile: the function does different things when it is recorded twice; it must not depend on "
+                f"counters, time or random choices of its own. {difference}"
             )
         lowered = lower(recording.program)
         replay = self._bind(recording.program, lowered, recording.left["grads_out"], recording.trace.optimizers)
@@ -202,16 +212,16 @@ class CompiledFunction:
         self._plans.append(replay)
         if len(self._plans) > MAX_PLANS:
             warnings.warn(
-                f"compile: {self._function.__name__} needs more than {MAX_PLANS} plans; the oldest is dropped. Arguments "
-                "that change at every call should be tensors, and batches should have one size",
+                f"compile: {getattr(self._function, '__name__', type(self._function).__name__)} needs more than "
+                f"{MAX_PLANS} plans; the oldest is dropped. Arguments that change at every call should be tensors, and "
+                "batches should have one size",
                 stacklevel=3,
             )
             del self._recordings[id(self._plans.pop(0))]
         return replay
 
     def _check_again(self, replay: Any, flat: tuple, rebuild: Any) -> None:
-        if self._calls not in (10, 100, 1_000, 10_000, 100_000, 1_000_000):
-            return
+        """Catches what the guards do not cover; see the text of this module."""
         again = self._record(flat, rebuild, replay.output_tree[1])
         difference = self._recordings[id(replay)].difference(again)
         if difference:
@@ -247,7 +257,7 @@ class CompiledFunction:
         written = {
             id(v.binding.storage): v.binding.storage
             for call in lowered.calls
-            for v in (x for node in call.group.all_nodes for x in node.outputs)
+            for v in call.written_values()
             if v.storage in PERSISTENT and not isinstance(v.binding, tuple)
         }
         replay = _core.Replay(
@@ -276,28 +286,37 @@ class CompiledFunction:
 
     # ---- looking at it ----
 
-    def _current(self, what: str) -> Any:
+    def _plan_for(self, what: str, args: tuple, kwargs: dict) -> Any:
+        """The plan for the arguments, made but not run; without arguments that of the last call."""
+        if args or kwargs:
+            with self._lock:
+                return self._ready(args, kwargs)[0]
         if self._last is None:
-            raise FastgdError(f"{what}: call the function once first, so that its shapes are known")
+            raise FastgdError(
+                f"{what}: pass arguments as in a call, or call the function first; shapes are not known yet"
+            )
         return self._last
 
-    def explain(self, profile: bool = False) -> str:
-        """The program of the last call as text; with profile=True, the time of each call of its last profiled run."""
-        return _explain.explain(self._current("explain"), profile)
+    def explain(self, *args: Any, profile: bool = False, **kwargs: Any) -> str:
+        """The program for these arguments (default: of the last call), one line per kernel call.
 
-    def profile(self, *args: Any) -> str:
-        """Runs once with each kernel call timed (the call counts as a step) and explains."""
-        self(*args)
-        replay, tensors = self._last, []
-        if not replay.matches(tuple(_bindable(a) for a in args), tensors):
-            raise FastgdError("profile: the plan does not match its own arguments")
+        With `profile` the function is also run on them, each kernel call timed; it counts as a call.
+        """
+        if not profile:
+            return _explain.explain(self._plan_for("explain", args, kwargs))
+        if not args and not kwargs:
+            raise FastgdError("explain: profile=True runs the function; pass arguments as in a call")
         with self._lock:
+            replay, tensors = self._ready(args, kwargs)
             replay.run(tensors, True)
         return _explain.explain(replay, True)
 
-    def memory(self) -> dict[str, int]:
-        """Bytes of the last call's plan: arena, scratch, outputs, parameters and state."""
-        return _explain.memory(self._current("memory"))
+    def memory(self, *args: Any, **kwargs: Any) -> dict[str, int]:
+        """Bytes that the plan for these arguments needs, by kind, known before anything runs.
+
+        Without arguments: of the last call.  Kinds: arena, outputs, persistent, scratch and their sum, peak.
+        """
+        return _explain.memory(self._plan_for("memory", args, kwargs))
 
 
 def compile(function: Callable | None = None, *, precision: str = "fp32") -> Any:
@@ -391,7 +410,10 @@ def _flatten(result: Any, tensors: list[Tensor]) -> Any:
         return ("dict", *[(k, _flatten(v, tensors)) for k, v in result.items()])
     if result is None or isinstance(result, (int, float, str, bool)):
         return ("value", result)
-    raise FastgdError(f"compile: a compiled function returns tensors, numbers, and lists, tuples or dicts of them, got {type(result).__name__}")
+    raise FastgdError(
+        "compile: a compiled function returns tensors, numbers, and lists, tuples or dicts of them, "
+        f"got {type(result).__name__}"
+    )
 
 
 def _unflatten(tree: Any, results: list[Tensor]) -> Any:

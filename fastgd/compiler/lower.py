@@ -40,6 +40,10 @@ class Call:
     message: Any = None
     group: Group | None = None
 
+    def written_values(self) -> list[Value]:
+        """All values that the call's nodes make, whatever their memory."""
+        return self.group.outputs() if self.group is not None else []
+
 
 @dataclass
 class Lowered:
@@ -289,7 +293,7 @@ def _lower_gemm(group: Group) -> Call:
 
     if batch and not any(b_batch) and not ta:
         # One weight for the whole batch: (batch, m) is one long dim of rows, if every operand walks it so.
-        sizes, merged = collapse(shape, [*[s[:-1] + [0] for s in steps], [*a_batch, a_rs, 0]], keep_last=1)
+        sizes, merged = collapse(shape, [*[[*s[:-1], 0] for s in steps], [*a_batch, a_rs, 0]], keep_last=1)
         if len(sizes) <= 2:
             m = m * int(np.prod(batch))
             steps = [[s[-2] if len(sizes) == 2 else 0, full[-1]] for s, full in zip(merged[:-1], steps, strict=True)]
@@ -369,19 +373,17 @@ def _assign_memory(program: Program, calls: list[Call], commit_from: int) -> Low
             used.update((o, holder(i)))
 
     lifetimes: dict[int, list[int]] = {}
-    for key, v in values.items():
+    for key in values:
         h = holder(key)
         span = lifetimes.setdefault(h, [first.get(key, len(calls)), last[key]])
         span[0], span[1] = min(span[0], first.get(key, len(calls))), max(span[1], last[key])
-    buffers = {
-        h: Buffer(values[h].aval.nbytes, *span) for h, span in lifetimes.items() if values[h].storage == "arena"
-    }
+    buffers = {h: Buffer(values[h].aval.nbytes, *span) for h, span in lifetimes.items() if values[h].storage == "arena"}
     arena_bytes = plan_offsets(list(buffers.values()))
 
     slots: list[Value] = []
     slot_of: dict[int, int] = {}
     by_binding: dict[tuple, int] = {}
-    for key, v in values.items():
+    for key in values:
         h = holder(key)
         target = values[h]
         # Values of one persistent storage (before and after a write) are one slot.
@@ -430,5 +432,12 @@ def lower_eager(program: Program) -> Any:
 
 def constant_storage(value: Value) -> Any:
     """Memory that holds a constant which a kernel reads as an operand."""
-    names = {"bool": "bool", "uint8": "uint8", "int32": "int32", "int64": "int64", "float32": "float32", "float64": "float64"}
+    names = {
+        "bool": "bool",
+        "uint8": "uint8",
+        "int32": "int32",
+        "int64": "int64",
+        "float32": "float32",
+        "float64": "float64",
+    }
     return _core.borrow(np.full(value.aval.shape or (1,), value.binding, dtype=names[value.aval.dtype.name]))

@@ -142,7 +142,9 @@ class Trace:
         held = self.captured[id(target.storage)]
         held.current = value if held.entry.aval is value.aval else self.reshape(value, held.entry.aval)
 
-    def commit(self, op: Any, inputs: list[Value], attrs: tuple, in_place: dict[int, int], targets: list[Tensor]) -> None:
+    def commit(
+        self, op: Any, inputs: list[Value], attrs: tuple, in_place: dict[int, int], targets: list[Tensor]
+    ) -> None:
         """Appends an operation that writes persistent storage itself (an optimizer's update).
 
         in_place: output position -> input position; targets: the captured tensor of each output.
@@ -204,6 +206,7 @@ class Trace:
                 if grad.entry is not None:
                     grads_out.append((grad.parameter, -1))
             elif grad.current is grad.entry:
+                assert grad.entry_value is not None
                 if grad.current._value is not grad.entry_value:
                     self._assign(OPS["copy"], grad.current._value, grad.entry_value)
             else:

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from .. import _core, random
+from .. import _core
+from .. import random as generator
 from .._core import NotOffered, as_dtype, aval
 from ..tensor import Tensor, from_numpy, tensor
 
@@ -27,7 +28,13 @@ def _finish(array: np.ndarray, dtype: Any, requires_grad: bool) -> Tensor:
 def full(size: Any, fill_value: Any, *, dtype: Any = None, requires_grad: bool = False, device: Any = None) -> Tensor:
     """A tensor of one value; its dtype is that of the value unless given (Python floats: float32)."""
     if dtype is None:
-        dtype = _core.bool_ if isinstance(fill_value, bool) else _core.int64 if isinstance(fill_value, int) else _core.float32
+        dtype = (
+            _core.bool_
+            if isinstance(fill_value, bool)
+            else _core.int64
+            if isinstance(fill_value, int)
+            else _core.float32
+        )
     shape = (int(size),) if isinstance(size, (int, np.integer)) else _shape((tuple(size),))
     d = as_dtype(dtype)
     if _core.is_tracing():
@@ -107,13 +114,13 @@ def _refuse_recording(name: str) -> None:
 def rand(*size: Any, dtype: Any = None, requires_grad: bool = False, device: Any = None) -> Tensor:
     """Uniform numbers in [0, 1) from fastgd's generator."""
     _refuse_recording("rand")
-    return _finish(random.uniform(_shape(size), dtype=dtype or "float32"), dtype, requires_grad)
+    return _finish(generator.uniform(_shape(size), dtype=dtype or "float32"), dtype, requires_grad)
 
 
 def randn(*size: Any, dtype: Any = None, requires_grad: bool = False, device: Any = None) -> Tensor:
     """Normal numbers (mean 0, variance 1) from fastgd's generator."""
     _refuse_recording("randn")
-    return _finish(random.normal(_shape(size), dtype=dtype or "float32"), dtype, requires_grad)
+    return _finish(generator.normal(_shape(size), dtype=dtype or "float32"), dtype, requires_grad)
 
 
 def randint(low: int, high: Any = None, size: Any = None, *, dtype: Any = None, device: Any = None) -> Tensor:
@@ -121,13 +128,13 @@ def randint(low: int, high: Any = None, size: Any = None, *, dtype: Any = None, 
     _refuse_recording("randint")
     if size is None:
         low, high, size = 0, low, high
-    return _finish(random.randint(low, high, _shape((size,))), dtype, False)
+    return _finish(generator.randint(low, high, _shape((size,))), dtype, False)
 
 
 def randperm(n: int) -> Tensor:
     """A random permutation of 0 .. n-1."""
     _refuse_recording("randperm")
-    return from_numpy(np.argsort(random.uniform((n,), dtype="float64"), kind="stable").astype(np.int64))
+    return from_numpy(np.argsort(generator.uniform((n,), dtype="float64"), kind="stable").astype(np.int64))
 
 
 __all__ = [

@@ -5,6 +5,7 @@ Each is one row of csrc/kernels/elementwise.def; a chain of them is one pass ove
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from .. import _core
@@ -13,6 +14,8 @@ from ..tensor import Tensor, as_tensor, tensor
 from .registry import Op, apply
 
 Number = int | float | bool
+Comparison = Callable[[Any, Any], Tensor]
+Function = Callable[[Any], Tensor]
 
 
 # ---- shapes and dtypes ----
@@ -54,15 +57,15 @@ def result_dtype(tensors: Any) -> Any:
             d = _core.bool_ if isinstance(t, bool) else _core.int64 if isinstance(t, int) else _core.float32
         held = best.get(level)
         best[level] = d if held is None else _wider(held, d)
-    result = None
+    result: Any = None
     for level in (2, 1, 0):
-        d = best.get(level)
-        if d is None:
+        found: Any = best.get(level)
+        if found is None:
             continue
         if result is None:
-            result = d
-        elif _category(d) > _category(result):
-            result = d if level else _core.float32 if _category(d) == 2 else d
+            result = found
+        elif _category(found) > _category(result):
+            result = found if level else _core.float32 if _category(found) == 2 else found
     return result
 
 
@@ -211,8 +214,8 @@ MAXIMUM = _binary(
     "maximum",
     lambda n, g: _pair(
         n,
-        lambda: _share_of_ties(g, *n.inputs, lt(*n.inputs)),
-        lambda: _share_of_ties(g, *n.inputs, gt(*n.inputs)),
+        lambda: _share_of_ties(g, n.inputs[0], n.inputs[1], lt(n.inputs[0], n.inputs[1])),
+        lambda: _share_of_ties(g, n.inputs[0], n.inputs[1], gt(n.inputs[0], n.inputs[1])),
     ),
     "i0 i1",
 )
@@ -220,8 +223,8 @@ MINIMUM = _binary(
     "minimum",
     lambda n, g: _pair(
         n,
-        lambda: _share_of_ties(g, *n.inputs, gt(*n.inputs)),
-        lambda: _share_of_ties(g, *n.inputs, lt(*n.inputs)),
+        lambda: _share_of_ties(g, n.inputs[0], n.inputs[1], gt(n.inputs[0], n.inputs[1])),
+        lambda: _share_of_ties(g, n.inputs[0], n.inputs[1], lt(n.inputs[0], n.inputs[1])),
     ),
     "i0 i1",
 )
@@ -244,9 +247,12 @@ RELU = _unary("relu", lambda n, g: apply(RELU_BWD, (g, n.outputs[0])), "o0")
 GELU = _unary("gelu", lambda n, g: apply(GELU_BWD, (g, n.inputs[0])), "i0")
 GELU_TANH = _unary("gelu_tanh", lambda n, g: apply(GELU_TANH_BWD, (g, n.inputs[0])), "i0")
 SILU = _unary("silu", lambda n, g: apply(SILU_BWD, (g, n.inputs[0])), "i0")
-TANH_BWD, SIGMOID_BWD, RELU_BWD, GELU_BWD, GELU_TANH_BWD, SILU_BWD = map(
-    _derivative, ("tanh_bwd", "sigmoid_bwd", "relu_bwd", "gelu_bwd", "gelu_tanh_bwd", "silu_bwd")
-)
+TANH_BWD: Op = _derivative("tanh_bwd")
+SIGMOID_BWD: Op = _derivative("sigmoid_bwd")
+RELU_BWD: Op = _derivative("relu_bwd")
+GELU_BWD: Op = _derivative("gelu_bwd")
+GELU_TANH_BWD: Op = _derivative("gelu_tanh_bwd")
+SILU_BWD: Op = _derivative("silu_bwd")
 
 
 def _infer_where(avals: tuple, attrs: tuple) -> tuple:
@@ -342,7 +348,7 @@ def minimum(input: Any, other: Any) -> Tensor:
     return apply(MINIMUM, operands("minimum", input, other))
 
 
-def _comparison(op: Op) -> Any:
+def _comparison(op: Op) -> Callable[[Any, Any], Tensor]:
     def compare(input: Any, other: Any) -> Tensor:
         return apply(op, operands(op.name, input, other))
 
@@ -351,7 +357,12 @@ def _comparison(op: Op) -> Any:
     return compare
 
 
-eq, ne, lt, le, gt, ge = (_comparison(op) for op in (EQ, NE, LT, LE, GT, GE))
+eq: Comparison = _comparison(EQ)
+ne: Comparison = _comparison(NE)
+lt: Comparison = _comparison(LT)
+le: Comparison = _comparison(LE)
+gt: Comparison = _comparison(GT)
+ge: Comparison = _comparison(GE)
 
 
 def logical_and(input: Tensor, other: Tensor) -> Tensor:
@@ -413,7 +424,7 @@ def _as_float(name: str, x: Any) -> Tensor:
     return x if x.aval.dtype.is_floating_point else cast(x, _core.float32)
 
 
-def _function(op: Op, text: str) -> Any:
+def _function(op: Op, text: str) -> Callable[[Any], Tensor]:
     def function(input: Any) -> Tensor:
         return apply(op, (_as_float(op.name, input),))
 
@@ -437,12 +448,12 @@ def sign(input: Tensor) -> Tensor:
     return apply(SIGN, (input,))
 
 
-square = _function(SQUARE, "input * input.")
-sqrt = _function(SQRT, "The square root; NaN for negative numbers.")
-exp = _function(EXP, "e ** input.")
-log = _function(LOG, "The natural logarithm; -inf at 0, NaN below.")
-tanh = _function(TANH, "The hyperbolic tangent.")
-sigmoid = _function(SIGMOID, "1 / (1 + exp(-input)).")
+square: Function = _function(SQUARE, "input * input.")
+sqrt: Function = _function(SQRT, "The square root; NaN for negative numbers.")
+exp: Function = _function(EXP, "e ** input.")
+log: Function = _function(LOG, "The natural logarithm; -inf at 0, NaN below.")
+tanh: Function = _function(TANH, "The hyperbolic tangent.")
+sigmoid: Function = _function(SIGMOID, "1 / (1 + exp(-input)).")
 
 
 def relu(input: Tensor, inplace: bool = False) -> Tensor:

@@ -11,11 +11,54 @@ from .elementwise import ADD, COPY, DIV, MUL, SUB, Op, as_operand
 from .registry import apply_in_place, check_writable
 from .shape import getitem, setitem
 
-METHODS = (
-    "abs add amax amin argmax clone div eq exp expand flatten ge gt le log log_softmax logical_and logical_not logical_or lt "
-    "matmul max maximum mean minimum mm bmm mul ne neg permute pow relu reshape sigmoid sign softmax sqrt square squeeze sub "
-    "sum t tanh transpose unsqueeze"
-).split()
+METHODS = [
+    "abs",
+    "add",
+    "amax",
+    "amin",
+    "argmax",
+    "clone",
+    "div",
+    "eq",
+    "exp",
+    "expand",
+    "flatten",
+    "ge",
+    "gt",
+    "le",
+    "log",
+    "log_softmax",
+    "logical_and",
+    "logical_not",
+    "logical_or",
+    "lt",
+    "matmul",
+    "max",
+    "maximum",
+    "mean",
+    "minimum",
+    "mm",
+    "bmm",
+    "mul",
+    "ne",
+    "neg",
+    "permute",
+    "pow",
+    "relu",
+    "reshape",
+    "sigmoid",
+    "sign",
+    "softmax",
+    "sqrt",
+    "square",
+    "squeeze",
+    "sub",
+    "sum",
+    "t",
+    "tanh",
+    "transpose",
+    "unsqueeze",
+]
 
 for _name in METHODS:
     setattr(Tensor, _name, getattr(F, _name))
@@ -61,7 +104,9 @@ def _in_place(op: Op) -> Any:
         if from_float and not self.dtype.is_floating_point:
             what = other.dtype if isinstance(other, Tensor) else "a float"
             raise _core.DtypeError(f"{op.name}_: a result of {what} cannot be written into {self.dtype}")
-        value = as_operand(other, self.dtype) if isinstance(other, (int, float, Tensor)) else as_tensor(other, self.dtype)
+        value = (
+            as_operand(other, self.dtype) if isinstance(other, (int, float, Tensor)) else as_tensor(other, self.dtype)
+        )
         if alpha != 1:
             value = F.mul(value, alpha)
         _fits(self, value, op.name)
@@ -145,16 +190,10 @@ _OPERATORS: dict[str, Any] = {
     "__iadd__": _in_place(ADD), "__isub__": _in_place(SUB), "__imul__": _in_place(MUL), "__itruediv__": _in_place(DIV),
     "add_": _in_place(ADD), "sub_": _in_place(SUB), "mul_": _in_place(MUL), "div_": _in_place(DIV),
     "copy_": copy_, "fill_": fill_, "zero_": zero_, "to": to, "type": to, "view": _view, "expand": _expand,
+    "expand_as": lambda self, other: F.expand(self, other.shape),
     "float": _cast_method(_core.float32), "double": _cast_method(_core.float64), "long": _cast_method(_core.int64),
     "int": _cast_method(_core.int32), "bool": _cast_method(_core.bool_), "bfloat16": _cast_method(_core.bfloat16),
     "__getitem__": getitem, "__setitem__": setitem, "T": property(F.t), "__hash__": lambda self: id(self),
 }  # fmt: skip
 for _name, _method in _OPERATORS.items():
     setattr(Tensor, _name, _method)
-
-
-def _expand_as(self: Tensor, other: Tensor) -> Tensor:
-    return F.expand(self, other.shape)
-
-
-Tensor.expand_as = _expand_as

@@ -13,7 +13,7 @@ from ..compiler.lower import Call
 from ..tensor import Tensor
 from .elementwise import mul
 from .registry import Op, apply, no_tape
-from .softmax import suffix
+from .rowwise import suffix
 
 # hyper, steps, [scale], then all parameters, all gradients, all of the first state buffer, ...
 HEAD = 2
@@ -24,7 +24,7 @@ class FoldScale:
 
     @staticmethod
     def gradients(node: Any) -> list[Any]:
-        kernel, flags, lengths, groups, step_index, has_scale = node.attrs
+        lengths, has_scale = node.attrs[2], node.attrs[5]
         n = len(lengths)
         return [] if has_scale else node.inputs[HEAD + n : HEAD + 2 * n]
 
@@ -159,7 +159,8 @@ def _lower_norm(node: Any) -> Call:
         [v.aval.numel for v in node.inputs],
     )
     call.message = lambda where, value, bound: (
-        "clip_grad_norm_: the total norm of the gradients is not finite" + (f" (gradient {where})" if where >= 0 else "")
+        "clip_grad_norm_: the total norm of the gradients is not finite"
+        + (f" (gradient {where})" if where >= 0 else "")
     )
     return call
 
@@ -187,7 +188,8 @@ def clip_grad_norm_(
         raise NotOffered(f"clip_grad_norm_: only the 2-norm is offered, got norm_type={norm_type}")
     if not max_norm >= 0:
         raise ShapeError(f"clip_grad_norm_: expected max_norm >= 0, got {max_norm}")
-    owners = [p for p in ([parameters] if isinstance(parameters, Tensor) else parameters) if p.grad is not None]
+    given: Iterable[Tensor] = [parameters] if isinstance(parameters, Tensor) else parameters
+    owners = [p for p in given if p.grad is not None]
     if not owners:
         from .creation import zeros
 
@@ -216,5 +218,3 @@ def _scale_all(gradients: list[Tensor], scale: Tensor) -> None:
     plan.run([scale, *gradients])
     for g in gradients:
         g.storage.version += 1
-
-

@@ -91,7 +91,11 @@ def train(
 
 def _scaled(train_data: Dataset, test_data: Dataset) -> tuple[tuple, tuple, dict[str, Any]]:
     """Return training and test arrays with the training data's scaling, and that scaling, to be saved."""
-    state: dict[str, Any] = {"classes": list(train_data.classes)}
+    state: dict[str, Any] = {
+        "classes": train_data.classes,
+        "feature_names": train_data.feature_names,
+        "feature_shape": train_data.feature_shape,
+    }
     parts = [[data.x, data.y] for data in (train_data, test_data)]
     if not train_data.scaled:
         scaler = Standardizer.fit(train_data.x)
@@ -111,8 +115,8 @@ def _summary(train_data: Dataset, test_data: Dataset) -> dict[str, Any]:
         "name": train_data.name,
         "train_samples": len(train_data),
         "test_samples": len(test_data),
-        "feature_names": train_data.feature_names,
-        "classes": train_data.classes,
+        "features": train_data.x.shape[1],
+        "classes": len(train_data.classes),
     }
 
 
