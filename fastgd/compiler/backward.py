@@ -55,17 +55,23 @@ def record_backward(trace: Trace, outputs: list[Tensor], arguments: list[Tensor]
     Results whose tape was used up by backward() inside the function (a training step's loss) come back off
     the tape.
     """
-    open_results = [
-        i
-        for i, t in enumerate(outputs)
-        if t._requires_grad and t._node is not None and not any(n.freed for n in reachable([t._node]))
-    ]
+    position = {id(t): i for i, t in enumerate(arguments)}
+
+    def lives_outside(leaf: Tensor) -> bool:
+        return id(leaf) in position or leaf.storage is not None
+
+    def differentiable(t: Tensor) -> bool:
+        if t._node is None:  # a leaf handed through
+            return lives_outside(t)
+        return not any(n.freed for n in reachable([t._node]))
+
+    open_results = [i for i, t in enumerate(outputs) if t._requires_grad and differentiable(t)]
     if not open_results:
         return None
     mark = len(trace.program.nodes)
     seeds = [trace.new_value(outputs[i].aval, "input", n) for n, i in enumerate(open_results)]
     found = gradients([(outputs[i], trace.abstract(g)) for i, g in zip(open_results, seeds, strict=True)])
-    position = {id(t): i for i, t in enumerate(arguments)}
+    found = [entry for entry in found if lives_outside(entry[0])]  # not leaves made during the recording
     leaves = [position.get(id(leaf), leaf) for leaf, _, _ in found]
     backward = Backward(open_results, leaves)
     nodes = trace.program.nodes[mark:]
