@@ -197,7 +197,14 @@ class TileProgram:
             pool = free.setdefault(code, [])
             register[id(out)] = pool.pop() if pool else self._new_register()
             typed = node.inputs[1] if name == "where" else node.inputs[0]
-            self.ops += [_opcode(name, typed.aval.dtype), typed.aval.dtype.code, register[id(out)], *operands, _bits(imm0), _bits(imm1)]
+            self.ops += [
+                _opcode(name, typed.aval.dtype),
+                typed.aval.dtype.code,
+                register[id(out)],
+                *operands,
+                _bits(imm0),
+                _bits(imm1),
+            ]
             for v in {id(v): v for v in node.inputs}.values():
                 if id(v) not in keep and last_use[id(v)] == at:
                     free.setdefault(v.aval.dtype.code, []).append(register[id(v)])

@@ -192,6 +192,8 @@ DIV = _binary(
     "i1 o0",
     float_only=True,
 )
+
+
 def _pow_vjp(n: Any, g: Tensor) -> tuple:
     """d/dx = y x^(y-1), 0 where y = 0 (not 0 * inf); d/dy = x^y log x, 0 where x = 0 and y >= 0, as in torch."""
     (x, y), z = n.inputs, n.outputs[0]
@@ -330,12 +332,10 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
 
 def pow(input: Any, exponent: Any) -> Tensor:
     """input ** exponent, broadcast."""
-    if isinstance(exponent, (int, float)) and exponent == 2 and isinstance(input, Tensor) and input.dtype.is_floating_point:
-        return square(input)
     base, power = operands("pow", input, exponent)
     if not base.dtype.is_floating_point:
         raise NotOffered("pow: powers of integers are not offered; use .float() first")
-    return apply(POW, (base, power))
+    return square(base) if isinstance(exponent, (int, float)) and exponent == 2 else apply(POW, (base, power))
 
 
 def maximum(input: Any, other: Any) -> Tensor:
