@@ -370,3 +370,21 @@ def test_grad_of_the_same_array_twice():
     x = gd.tensor([3.0])
     a, b = gd.grad(lambda a, b: (a * a * b).sum(), argnums=(0, 1))(x, x)
     assert values(a) == [18] and values(b) == [9]
+
+
+def test_a_result_that_is_not_used_gives_no_gradient_compiled():
+    """As in eager mode: a leaf that only the other result depends on keeps `.grad` None."""
+    a, b = leaf(1.0), leaf(2.0)
+    first, second = gd.compile(lambda x, y: (x * 2, x * y))(a, b)
+    first.backward(retain_graph=True)
+    assert values(a.grad) == [2] and b.grad is None
+    second.backward()
+    assert values(a.grad) == [4] and values(b.grad) == [1]
+
+
+def test_leaves_that_a_compiled_function_returns():
+    a, b = leaf(1.0), leaf(2.0)
+    same, column = gd.compile(lambda x: (x, b.reshape(1, 1)))(a)
+    same.backward(gd.tensor([3.0], dtype="float64"), retain_graph=True)  # one tape node for all results
+    column.backward()
+    assert values(a.grad) == [3] and values(b.grad) == [1]
