@@ -79,13 +79,21 @@ class Tensor(TensorBase):
             raise DtypeError("len: a 0-d tensor has no length")
         return self.shape[0]
 
+    def __iter__(self) -> Any:
+        if not self.shape:
+            raise DtypeError("iteration over a 0-d tensor")
+        return (self[i] for i in range(self.shape[0]))
+
     # ---- the tape ----
 
     def detach(self) -> Tensor:
         """The same memory, off the tape."""
         if self._value is not None:
-            return _core.abstract_tensor(Tensor, self.aval, self._value)
-        return _core.wrap_storage(Tensor, self.storage, self.aval)
+            new = _core.abstract_tensor(Tensor, self.aval, self._value)
+        else:
+            new = _core.wrap_storage(Tensor, self.storage, self.aval)
+        new._copy_of = self._copy_of
+        return new
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         if requires_grad and not self.dtype.is_floating_point:
@@ -277,9 +285,20 @@ def _as_array(data: Any, dtype: Any) -> np.ndarray:
         dtype = _native(
             array, python=not isinstance(data, (np.ndarray, np.generic, Tensor)) and not hasattr(data, "__array__")
         )
-    if np.dtype(dtype).kind in "iub" and kind == "f" and not np.isfinite(array).all():
-        raise _core.ShapeError(f"tensor: NaN or infinity cannot become {np.dtype(dtype)}")
+    _check_range(array, np.dtype(dtype))
     return np.ascontiguousarray(array, dtype=dtype).reshape(array.shape)
+
+
+def _check_range(array: np.ndarray, dtype: np.dtype) -> None:
+    """Raises if a value does not fit an integer dtype, where NumPy would wrap around."""
+    if dtype.kind not in "iu" or array.dtype == dtype or not array.size:
+        return
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise _core.ShapeError(f"tensor: NaN or infinity cannot become {dtype}")
+    limits = np.iinfo(dtype)
+    low, high = (x.item() for x in (array.min(), array.max()))
+    if low < limits.min or high > limits.max:
+        raise _core.ShapeError(f"tensor: a value between {low} and {high} does not fit {dtype}")
 
 
 def _native(array: np.ndarray, python: bool) -> np.dtype:

@@ -148,6 +148,8 @@ FGD_RUN(permute)
 {
     (void)phase, (void)context;
     permute_plan p = permute_plan_of(args_);
+    if (p.total == 0)
+        return;
     int64_t from = begin * p.items_per_unit, to = cut_min(p.items, end * p.items_per_unit);
     switch (p.itemsize) {
     case 1: FGD_CAT(permute_items_8, FGD_TIER_SUFFIX)(&p, ptr[0], ptr[1], from, to); break;

@@ -33,14 +33,17 @@ class Backward:
         Per output of the program: the position of a tensor argument, or a parameter.
     sources : list of ("argument" or "output", int)
         Where each saved input comes from: a tensor argument or an output of the forward program.
+    reached : list of set of int
+        Per differentiable result, the numbers of the targets that it depends on.
     extra_outputs : list of Value
         What the forward program returns besides the function's results.
     """
 
-    def __init__(self, results: list[int], targets: list[Any]) -> None:
+    def __init__(self, results: list[int], targets: list[Any], reached: list[set[int]]) -> None:
         self.program = Program()
         self.results = results
         self.targets = targets
+        self.reached = reached
         self.sources: list[tuple[str, int]] = []
         self.extra_outputs: list[Value] = []
 
@@ -55,23 +58,37 @@ def record_backward(trace: Trace, outputs: list[Tensor], arguments: list[Tensor]
     Results whose tape was used up by backward() inside the function (a training step's loss) come back off
     the tape.
     """
-    open_results = [
-        i
-        for i, t in enumerate(outputs)
-        if t._requires_grad and t._node is not None and not any(n.freed for n in reachable([t._node]))
-    ]
+    position = {id(t): i for i, t in enumerate(arguments)}
+
+    def lives_outside(leaf: Tensor) -> bool:
+        return id(leaf) in position or leaf.storage is not None
+
+    def differentiable(t: Tensor) -> bool:
+        if t._node is None:  # a leaf handed through
+            return lives_outside(t)
+        return not any(n.freed for n in reachable([t._node]))
+
+    open_results = [i for i, t in enumerate(outputs) if t._requires_grad and differentiable(t)]
     if not open_results:
         return None
     mark = len(trace.program.nodes)
     seeds = [trace.new_value(outputs[i].aval, "input", n) for n, i in enumerate(open_results)]
     found = gradients([(outputs[i], trace.abstract(g)) for i, g in zip(open_results, seeds, strict=True)])
-    position = {id(t): i for i, t in enumerate(arguments)}
+    found = [entry for entry in found if lives_outside(entry[0])]  # not leaves made during the recording
     leaves = [position.get(id(leaf), leaf) for leaf, _, _ in found]
-    backward = Backward(open_results, leaves)
+    below = [_leaves_below(outputs[i]) for i in open_results]
+    reached = [{n for n, (leaf, _, _) in enumerate(found) if id(leaf) in ids} for ids in below]
+    backward = Backward(open_results, leaves, reached)
     nodes = trace.program.nodes[mark:]
     del trace.program.nodes[mark:]
     _cut(backward, nodes, seeds, [trace.value_of(g) for _, g, _ in found], [trace.value_of(t) for t in outputs])
     return backward
+
+
+def _leaves_below(t: Tensor) -> set[int]:
+    if t._node is None:
+        return {id(t)}
+    return {id(e) for node in reachable([t._node]) for e in node.edges if e is not None and not isinstance(e, tuple)}
 
 
 def _cut(backward: Backward, nodes: list[Node], seeds: list[Value], results: list[Value], outputs: list[Value]) -> None:
@@ -147,4 +164,6 @@ class BackwardPlan:
                 "compile: backward() of an already compiled function inside another recording; compile the whole step"
             )
         with self.lock:
-            return tuple(self.replay.run([*seeds, *node.attrs]))
+            results = self.replay.run([*seeds, *node.attrs])
+        wanted = set().union(*(r for r, g in zip(self.backward.reached, grads, strict=True) if g is not None))
+        return tuple(r if i in wanted else None for i, r in enumerate(results))

@@ -42,12 +42,13 @@ def full(size: Any, fill_value: Any, *, dtype: Any = None, requires_grad: bool =
             if isinstance(fill_value, int)
             else _core.float32
         )
-    shape = (int(size),) if isinstance(size, int) else _shape((tuple(size),))
+    shape = (int(size),) if isinstance(size, (int, np.integer)) else _shape((tuple(size),))
     d = as_dtype(dtype)
     if _core.is_tracing():
         from .elementwise import expand
 
-        return expand(_core.current_trace().constant(aval(d, ()), fill_value), shape)
+        made = expand(_core.current_trace().constant(aval(d, ()), fill_value), shape)
+        return made.requires_grad_() if requires_grad else made
     if d is _core.bfloat16:
         return full(shape, fill_value, dtype=_core.float32).to(d)
     t = _core.empty_tensor(Tensor, aval(d, shape))
@@ -83,8 +84,10 @@ def full_like(input: Tensor, fill_value: Any, *, dtype: Any = None, requires_gra
 
 
 def empty(*size: Any, dtype: Any = None, requires_grad: bool = False, device: Any = None) -> Tensor:
-    """Uninitialised memory."""
+    """Uninitialised memory (zeros inside fastgd.compile, where two recordings must agree)."""
     _on_cpu(device)
+    if _core.is_tracing():
+        return zeros(*size, dtype=dtype, requires_grad=requires_grad)
     t = _core.empty_tensor(Tensor, aval(as_dtype(dtype or _core.float32), _shape(size)))
     return t.requires_grad_() if requires_grad else t
 

@@ -81,9 +81,24 @@ def as_operand(x: Any, dtype: Any) -> Tensor:
     """A number as a 0-d tensor of `dtype` (a constant of the program while recording), a tensor cast to it."""
     if isinstance(x, Tensor):
         return x if x.aval.dtype is dtype else cast(x, dtype)
+    if not dtype.is_floating_point:
+        x = _fitting(x, dtype)
     if _core.is_tracing():
         return _core.current_trace().constant(aval(dtype, ()), x)
     return _core.scalar_tensor(Tensor, dtype, x)
+
+
+def _fitting(x: Number, dtype: Any) -> int:
+    """A number as one of an integer dtype; as in torch, uint8 also takes negative ones, modulo 256."""
+    bits = 8 * dtype.itemsize
+    low, high = (-255, 255) if dtype is _core.uint8 else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+    if dtype is _core.bool_:
+        return int(bool(x))
+    if isinstance(x, float) and not x.is_integer():
+        raise DtypeError(f"number: {x} cannot become {dtype} without a loss")
+    if not low <= x <= high:
+        raise ShapeError(f"number: {x} does not fit {dtype}")
+    return int(x) % 256 if dtype is _core.uint8 else int(x)
 
 
 def operands(name: str, *xs: Any) -> tuple[Tensor, ...]:
@@ -177,29 +192,32 @@ DIV = _binary(
     "i1 o0",
     float_only=True,
 )
-POW = _binary(
-    "pow",
-    lambda n, g: _pair(
+
+
+def _pow_vjp(n: Any, g: Tensor) -> tuple:
+    """d/dx = y x^(y-1), 0 where y = 0 (not 0 * inf); d/dy = x^y log x, 0 where x = 0 and y >= 0, as in torch."""
+    (x, y), z = n.inputs, n.outputs[0]
+    return _pair(
         n,
-        lambda: mul(g, mul(n.inputs[1], pow(n.inputs[0], sub(n.inputs[1], 1.0)))),
-        lambda: mul(g, where(eq(n.inputs[0], 0.0), 0.0, mul(n.outputs[0], log(n.inputs[0])))),
-    ),
-    "i0 i1 o0",
-    float_only=True,
-)
+        lambda: where(eq(y, 0.0), 0.0, mul(g, mul(y, pow(x, sub(y, 1.0))))),
+        lambda: where(logical_and(eq(x, 0.0), ge(y, 0.0)), 0.0, mul(g, mul(z, log(x)))),
+    )
 
 
-def _share_of_ties(g: Tensor, a: Tensor, b: Tensor, wins: Tensor) -> Tensor:
-    """The gradient goes to the winner; ties share it, as in torch."""
-    return where(eq(a, b), mul(g, 0.5), where(wins, g, 0.0))
+POW = _binary("pow", _pow_vjp, "i0 i1 o0", float_only=True)
+
+
+def _share_of_ties(g: Tensor, mine: Tensor, other: Tensor, loses: Tensor) -> Tensor:
+    """The gradient goes to the winner; ties share it and NaN passes it to both, as in torch."""
+    return where(eq(mine, other), mul(g, 0.5), where(loses, 0.0, g))
 
 
 MAXIMUM = _binary(
     "maximum",
     lambda n, g: _pair(
         n,
-        lambda: _share_of_ties(g, n.inputs[0], n.inputs[1], ge(n.inputs[0], n.inputs[1])),
         lambda: _share_of_ties(g, n.inputs[0], n.inputs[1], lt(n.inputs[0], n.inputs[1])),
+        lambda: _share_of_ties(g, n.inputs[0], n.inputs[1], gt(n.inputs[0], n.inputs[1])),
     ),
     "i0 i1",
 )
@@ -207,8 +225,8 @@ MINIMUM = _binary(
     "minimum",
     lambda n, g: _pair(
         n,
-        lambda: _share_of_ties(g, n.inputs[0], n.inputs[1], le(n.inputs[0], n.inputs[1])),
         lambda: _share_of_ties(g, n.inputs[0], n.inputs[1], gt(n.inputs[0], n.inputs[1])),
+        lambda: _share_of_ties(g, n.inputs[0], n.inputs[1], lt(n.inputs[0], n.inputs[1])),
     ),
     "i0 i1",
 )
@@ -288,6 +306,8 @@ def _float_operands(name: str, *xs: Any) -> tuple[Tensor, ...]:
 def add(input: Any, other: Any, *, alpha: Number = 1) -> Tensor:
     """input + alpha * other, broadcast."""
     a, b = operands("add", input, other)
+    if a.aval.dtype is _core.bool_ and alpha == 1:
+        return apply(LOGICAL_OR, (a, b))
     return apply(ADD, (a, b if alpha == 1 else mul(b, alpha)))
 
 
@@ -299,7 +319,8 @@ def sub(input: Any, other: Any, *, alpha: Number = 1) -> Tensor:
 
 def mul(input: Any, other: Any) -> Tensor:
     """input * other, broadcast."""
-    return apply(MUL, operands("mul", input, other))
+    a, b = operands("mul", input, other)
+    return apply(LOGICAL_AND if a.aval.dtype is _core.bool_ else MUL, (a, b))
 
 
 def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
@@ -311,9 +332,10 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
 
 def pow(input: Any, exponent: Any) -> Tensor:
     """input ** exponent, broadcast."""
-    if isinstance(exponent, (int, float)) and exponent == 2 and isinstance(input, Tensor):
-        return square(input)
-    return apply(POW, _float_operands("pow", input, exponent))
+    base, power = operands("pow", input, exponent)
+    if not base.dtype.is_floating_point:
+        raise NotOffered("pow: powers of integers are not offered; use .float() first")
+    return square(base) if isinstance(exponent, (int, float)) and exponent == 2 else apply(POW, (base, power))
 
 
 def maximum(input: Any, other: Any) -> Tensor:
@@ -370,6 +392,8 @@ def cast(input: Tensor, dtype: Any) -> Tensor:
     d = as_dtype(dtype)
     if input.aval.dtype is d:
         return input
+    if _core.bfloat16 in (input.aval.dtype, d) and _core.float32 not in (input.aval.dtype, d):
+        input = apply(CAST, (input,), (_core.float32.code,))  # bfloat16 is cast to and from float32 only
     return apply(CAST, (input,), (d.code,))
 
 

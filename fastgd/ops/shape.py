@@ -173,7 +173,7 @@ def getitem(input: Tensor, index: Any) -> Tensor:
         np.asarray(i) if isinstance(i, Tensor) else i for i in (index if isinstance(index, tuple) else (index,))
     )
     try:
-        result = tensor(np.asarray(_getitem_array(input._view(), plain)))
+        result = tensor(np.asarray(_getitem_array(input._view(), plain)), input.dtype)
     except IndexError as error:
         raise RangeError(f"indexing a tensor of shape {input.shape}: {error}") from None
     result._copy_of = "a slice"
@@ -184,7 +184,7 @@ def setitem(target: Tensor, index: Any, value: Any) -> None:
     """target[index] = value, outside of the tape."""
     from .registry import check_writable
 
-    check_writable(target, "index assignment")
+    check_writable(target, "index assignment", value)
     if _core.is_tracing():
         raise _core.NotOffered("index assignment inside fastgd.compile is not offered yet")
     plain = tuple(
