@@ -99,6 +99,7 @@ class CompiledFunction:
         self._arena: Any = None
         self._lock = threading.Lock()
         self._names_in, self._names, self._cells = _references(function)
+        self._name = getattr(function, "__name__", type(function).__name__)
         functools.update_wrapper(self, function, updated=())
 
     def __getattr__(self, name: str) -> Any:
@@ -154,8 +155,7 @@ class CompiledFunction:
     def _record(self, flat: tuple, rebuild: Any, layout: Any = None) -> Recording:
         if rebuild is None:
             rebuild = (lambda values: (values, {})) if layout is None else functools.partial(_rebuild_arguments, layout)
-        avals = [a.aval if isinstance(a, Tensor) else _core.buffer_aval(a) if isinstance(a, np.ndarray) else a for a in flat]
-        return Recording(self._function, avals, rebuild)
+        return Recording(self._function, [_expected(a) for a in flat], rebuild)
 
     def _build(self, flat: tuple, layout: Any, rebuild: Any, tensors: list) -> Any:
         first = self._record(flat, rebuild, layout)
@@ -169,17 +169,18 @@ class CompiledFunction:
         lowered = lower(recording.program)
         replay = self._bind(recording, lowered)
         replay.output_tree = (recording.tree, layout)
-        expected = tuple(
-            a.aval if isinstance(a, Tensor) else _core.buffer_aval(a) if isinstance(a, np.ndarray) else a for a in flat
+        expected = tuple([_expected(a) for a in flat])
+        names = tuple(
+            n for n in self._names if n in self._names_in and not isinstance(self._names_in[n], types.ModuleType)
         )
         pattern = [(g.parameter, g.entry is None) for g in recording.trace.gradients.values()]
-        replay.guard(expected, self._names_in, self._names, self._cells, pattern)
-        tensors.extend(a for a in flat if isinstance(a, (Tensor, np.ndarray)))
+        replay.guard(expected, self._names_in, names, self._cells, pattern)
+        tensors.extend(a for a, e in zip(flat, expected, strict=True) if isinstance(e, _core.Aval))
         self._recordings[id(replay)] = recording
         self._plans.append(replay)
         if len(self._plans) > MAX_PLANS:
             warnings.warn(
-                f"compile: {self._function.__name__} needs more than {MAX_PLANS} plans; the oldest is dropped. Arguments "
+                f"compile: {self._name} needs more than {MAX_PLANS} plans; the oldest is dropped. Arguments "
                 "that change at every call should be tensors, and batches should have one size",
                 stacklevel=3,
             )
@@ -322,6 +323,13 @@ def _bindable(argument: Any) -> Any:
     return argument
 
 
+def _expected(argument: Any) -> Any:
+    """What a plan expects of an argument: an Aval of data; the very object of a leaf that may receive a gradient."""
+    if isinstance(argument, Tensor):
+        return argument if argument._requires_grad and argument.is_leaf else argument.aval
+    return _core.buffer_aval(argument) if isinstance(argument, np.ndarray) else argument
+
+
 def _flat_arguments(args: tuple, kwargs: dict) -> tuple[tuple, Callable, Any]:
     flat: list[Any] = []
 
@@ -380,7 +388,15 @@ def _unflatten(tree: Any, results: list[Tensor]) -> Any:
 
 def _references(function: Callable) -> tuple[dict, tuple, tuple]:
     """The globals that a function names and its closure cells: what it may silently depend on."""
-    plain = getattr(function, "__func__", function)
+    plain: Any = function
+    cells: list[Any] = []
+    while True:  # through methods, decorators that tell what they wrap (no_grad), and partial
+        cells += getattr(plain, "__closure__", None) or ()
+        inner = plain.func if isinstance(plain, functools.partial) else getattr(plain, "__func__", None)
+        inner = inner or getattr(plain, "__wrapped__", None)
+        if inner is None:
+            break
+        plain = inner
     code = getattr(plain, "__code__", None)
     if code is None:  # a Module or another callable object: guarded by the mutation counter
         return {}, (), ()
@@ -390,6 +406,4 @@ def _references(function: Callable) -> tuple[dict, tuple, tuple]:
         one = pending.pop()
         names.update(one.co_names)
         pending.extend(c for c in one.co_consts if isinstance(c, types.CodeType))
-    globals_ = plain.__globals__
-    used = tuple(sorted(n for n in names if n in globals_ and not isinstance(globals_[n], types.ModuleType)))
-    return globals_, used, tuple(plain.__closure__ or ())
+    return plain.__globals__, tuple(sorted(names)), tuple(cells)
