@@ -197,7 +197,10 @@ def _accumulate(leaf: Tensor, grad: Tensor, shared: bool) -> None:
 
     old = leaf.grad
     if old is None:
-        leaf.grad = ops.clone(grad) if shared else grad
+        if shared:
+            grad = ops.clone(grad)
+        grad._copy_of = None  # a gradient of its own, however it was made
+        leaf.grad = grad
     else:
         with_tape = _core.set_grad_enabled_state(False)
         try:

@@ -107,8 +107,10 @@ class Trace:
     def contents(self, t: Tensor) -> Value:
         """What the memory of a tensor holds now; changes when it is written, through whichever tensor."""
         if t._value is not None:
-            root = resolve(t._value)
-            return self.written[id(root)][1] if id(root) in self.written else root
+            value = resolve(t._value)
+            while id(value) in self.written:
+                value = resolve(self.written[id(value)][1])
+            return value
         if id(t.storage) not in self.captured:
             self.value_of(t)
         return self.captured[id(t.storage)].current
@@ -147,12 +149,12 @@ class Trace:
         """`target` is written: from now on it has the value of `new`."""
         value = self.value_of(new)
         if target._value is not None:
-            root = resolve(target._value)
+            root = self.contents(target)
             if root.storage == "input":
                 raise _core.NotOffered(
                     "compile: the function writes in place into one of its arguments; return the new value instead"
                 )
-            self.written[id(root)] = (root, value if value.aval is root.aval else self.reshape(value, root.aval))
+            self.written[id(root)] = (root, value)
             return
         self.value_of(target)
         held = self.captured[id(target.storage)]

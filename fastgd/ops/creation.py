@@ -33,7 +33,9 @@ def full(size: Any, fill_value: Any, *, dtype: Any = None, requires_grad: bool =
     if _core.is_tracing():
         from .elementwise import expand
 
-        return expand(_core.current_trace().constant(aval(d, ()), fill_value), shape)
+        filled = expand(_core.current_trace().constant(aval(d, ()), fill_value), shape)
+        filled._copy_of = None  # what is filled has memory of its own
+        return filled
     if d is _core.bfloat16:
         return full(shape, fill_value, dtype=_core.float32).to(d)
     t = _core.empty_tensor(Tensor, aval(d, shape))
