@@ -675,3 +675,433 @@ def test_compiling_leaves_nothing_behind():
         once()
     gc.collect()
     assert _core.alloc_live_bytes() <= before + 4096  # (eager plans of operations stay)
+
+
+# ---- programs that try to break the passes ---------------------------------------------------------------
+
+
+def compare(build, calls=4, n=12, varies=True):
+    """build() -> (function, tensors that persist); both ways, outputs and persistent tensors bit for bit."""
+    rng = np.random.default_rng(2)
+    inputs = [rng.standard_normal((2, n // 2)).astype(np.float32) for _ in range(calls)]
+    seen = []
+    for compiled in (False, True):
+        f, state = build()
+        f = gd.compile(f) if compiled else f
+        gd.manual_seed(4)
+        history = []
+        for x in inputs:
+            result = f(gd.tensor(x))
+            result = result if isinstance(result, tuple) else (result,)
+            history.append([np.asarray(t.detach()).tobytes() for t in (*result, *state)])
+            history.append(["-" if t.grad is None else np.asarray(t.grad).tobytes() for t in state])
+        seen.append(history)
+    assert seen[0] == seen[1]
+    assert len({str(h) for h in seen[0][::2]}) > 1 or not varies
+    return seen[0]
+
+
+def tensors(*scales, shape=(2, 6), parameter=False):
+    make = nn.Parameter if parameter else gd.tensor
+    return [make(np.float32(s) * np.arange(1, 1 + int(np.prod(shape)), dtype=np.float32).reshape(shape)) for s in scales]
+
+
+def read_then_written():
+    a, b = tensors(1, 2)
+
+    def f(x):
+        y = a * x
+        a.add_(x)
+        z = a * 2
+        b.copy_(a + y)
+        a.mul_(0.5)
+        return y, z, a + b
+
+    return f, [a, b]
+
+
+def swapped():
+    a, b = tensors(1, -1)
+
+    def f(x):
+        old = a.clone()
+        a.copy_(b)
+        b.copy_(old)
+        b.add_(x)
+        return old, a - b
+
+    return f, [a, b]
+
+
+def rotated():
+    a, b, c = tensors(1, 2, 3)
+
+    def f(x):
+        old = a + 0.0
+        a.copy_(b)
+        b.copy_(c)
+        c.copy_(old)
+        c.copy_(c.reshape(6, 2).t().reshape(2, 6))
+        return x + a
+
+    return f, [a, b, c]
+
+
+def written_to_itself():
+    a, b = tensors(1, 2)
+
+    def f(x):
+        a.copy_(a)
+        a.copy_(b)
+        a.copy_(x)
+        b.copy_(b * 2)
+        b.copy_(a)
+        return a, b, a
+
+    return f, [a, b]
+
+
+def written_through_views():
+    (a,) = tensors(1)
+
+    def f(x):
+        flat = a.reshape(12)
+        flat.add_(x.reshape(12))
+        y = x * 2
+        z = y.reshape(3, 4)
+        w = y.detach()
+        z.mul_(3.0)
+        w.sub_(1.0)
+        z.reshape(2, 6).add_(a)
+        return y, z, w, flat * 1, a + 1
+
+    return f, [a]
+
+
+def constants_written():
+    def f(x):
+        total = gd.tensor([0.0])
+        total += x.sum()
+        total *= 2.0
+        other = gd.zeros(2, 6)
+        other.add_(x)
+        other.reshape(12).mul_(total)
+        return total, other
+
+    return f, []
+
+
+def reshapes_of_one_value():
+    (b,) = tensors(0.1, shape=(1, 12))
+
+    def f(x):
+        a = x.reshape(1, 12).exp()
+        m = a.reshape(12) * b.sigmoid()
+        n = m + a
+        o = a.reshape(2, 6) * n.reshape(2, 6) + a.reshape(12).reshape(2, 6)
+        return n, o, (a.reshape(6, 2) + a.reshape(12).reshape(6, 2)).tanh(), a.reshape(12), a
+
+    return f, [b]
+
+
+def aliases_returned():
+    (p,) = tensors(1, parameter=True)
+
+    def f(x):
+        y = x + 1
+        return x, x, p, p.detach(), p.reshape(12), y, y.reshape(12), y, x.reshape(3, 4)
+
+    return f, [p]
+
+
+def decayed_before_the_step():
+    p, q = tensors(1, 0.5, parameter=True)
+    o = optim.Adam([p, q], lr=0.1)
+
+    def f(x):
+        ((p * x - q) ** 2).sum().backward()
+        with gd.no_grad():
+            p.mul_(0.9)
+            q.reshape(12).add_(0.01)
+        o.step()
+        with gd.no_grad():
+            q.copy_(gd.ops.minimum(q, 1.0))
+        o.zero_grad()
+        return p * 1, q.sum()
+
+    return f, [p, q]
+
+
+def gradients_edited():
+    p, q = tensors(1, 0.5, parameter=True)
+    o = optim.SGD([p, q], lr=0.01, momentum=0.5)
+
+    def f(x):
+        ((p * x) * q).sum().backward()
+        p.grad.data.mul_(0.5)
+        q.grad.add_(p.grad)
+        q.grad.reshape(12).mul_(2.0)
+        with gd.no_grad():
+            p.grad = p.grad.detach() + 0.1 * p
+        o.step()
+        return p.grad, q.grad
+
+    return f, [p, q]
+
+
+def loss_after_the_step():
+    p, q = tensors(0.1, 0.2, parameter=True)
+    o = optim.AdamW([p, q], lr=0.05)
+
+    def f(x):
+        before = ((p * x).tanh() * q).sum()
+        old = p * 1
+        transposed = q.detach().t()
+        before.backward()
+        o.step()
+        o.zero_grad()
+        after = ((p * x).tanh() * q).sum()
+        return before, after, old - p, p.detach() @ transposed, p.detach() @ q.detach().t(), before - after
+
+    return f, [p, q]
+
+
+def two_optimizers():
+    p, q = tensors(0.1, 0.2, parameter=True)
+    a, b = optim.SGD([p], lr=0.1, momentum=0.9), optim.Adam([q], lr=schedules.linear(0.1, 0.0, 8))
+
+    def f(x):
+        (p * x * q).sum().backward()
+        a.step()
+        between = (p * q).sum()
+        b.step()
+        return between, (p * q).sum()
+
+    return f, [p, q]
+
+
+def taking_turns():  # generator and critic: the second loss reads what the first update wrote
+    p, q = tensors(0.1, 0.2, parameter=True)
+    a, b = optim.SGD([p], lr=0.1), optim.Adam([q], lr=0.1)
+
+    def f(x):
+        first = ((p * x - q) ** 2).mean()
+        first.backward()
+        a.step()
+        a.zero_grad()
+        b.zero_grad()
+        second = ((p * x + q) ** 2).mean()
+        second.backward()
+        nn.utils.clip_grad_norm_([q], 0.5)
+        b.step()
+        a.zero_grad()
+        b.zero_grad()
+        return first, second
+
+    return f, [p, q]
+
+
+def both_optimizers_on_one_parameter():
+    (p,) = tensors(0.1, parameter=True)
+    a, b = optim.SGD([p], lr=0.1), optim.Adam([p], lr=0.1)
+
+    def f(x):
+        (p * x).tanh().sum().backward()
+        a.step()
+        b.step()
+        return p.sum()
+
+    return f, [p]
+
+
+def gradient_shared_and_clipped():
+    p, q = tensors(0.1, 0.2, parameter=True)
+    o = optim.SGD([p, q], lr=0.1)
+
+    def f(x):
+        ((p + q.reshape(12).reshape(2, 6)) * 3.0).sum().backward()
+        norm = nn.utils.clip_grad_norm_([p], 0.5)
+        p.grad.add_(0.125)
+        o.step()
+        return norm, p.grad, q.grad * x
+
+    return f, [p, q]
+
+
+def clipped_only():
+    p, q = tensors(0.1, 0.2, parameter=True)
+
+    def f(x):
+        (p * q * x).sum().backward()
+        return nn.utils.clip_grad_norm_([p, q], 1.0), nn.utils.clip_grad_norm_(p, 0.5)
+
+    return f, [p, q]
+
+
+def random_calls():
+    (p,) = tensors(0.1, parameter=True)
+
+    def f(x):
+        y = F.dropout(x, 0.5) + F.dropout(x, 0.5) * F.dropout(p * x, 0.25)
+        unused = F.dropout(y, 0.5)  # takes its place in the stream all the same
+        z = F.dropout(y.tanh(), 0.1)
+        z.sum().backward()
+        return y, z, unused.detach() if x.shape[0] == 99 else z
+
+    return f, [p]
+
+
+def transposes():
+    p, q = tensors(0.1, 0.2, parameter=True)
+
+    def f(x):
+        t = x.t()
+        m = t @ p
+        (m.t().sum(0) * (q.t() @ x).sum(0)).sum().backward()
+        return t, m.t(), m.t().t(), (x @ t).t() @ (x @ t), x.reshape(3, 4).t()
+
+    return f, [p, q]
+
+
+def many_operands():  # more than one tile holds
+    ts = tensors(*range(1, 40))
+
+    def f(x):
+        y = x
+        for i, t in enumerate(ts):
+            y = y + t * 0.01 if i % 2 else (y * t).tanh()
+        return y, y.sum()
+
+    return f, ts[:2]
+
+
+PROGRAMS = [
+    read_then_written, swapped, rotated, written_to_itself, written_through_views, constants_written, reshapes_of_one_value,
+    aliases_returned, decayed_before_the_step, gradients_edited, loss_after_the_step, two_optimizers, taking_turns,
+    both_optimizers_on_one_parameter, gradient_shared_and_clipped, clipped_only, random_calls, transposes, many_operands,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda p: p.__name__)
+def test_a_program_has_the_bits_of_its_eager_run(program):
+    compare(program)
+
+
+def random_dag(seed):
+    """A function of a few hundred operations on values of few shapes, with many lifetimes and views."""
+    rng = np.random.default_rng(seed)
+    shapes = [(4, 6), (6, 4), (24,), (1, 24), (4, 1), (1, 6), (6,), ()]
+    state = [gd.tensor(rng.standard_normal(s).astype(np.float32)) for s in shapes[:4]]
+    plan = [(rng.integers(0, 11), rng.integers(0, 1 << 30, 3)) for _ in range(int(rng.integers(20, 160)))]
+
+    def f(x):
+        pool = [x.reshape(4, 6), *state]
+
+        def pick(k):
+            return pool[int(k) % len(pool)]
+
+        for kind, (i, j, k) in plan:
+            a, b = pick(i), pick(j)
+            if kind <= 2:
+                try:
+                    np.broadcast_shapes(a.shape, b.shape)
+                except ValueError:
+                    b = a.mean() if a.numel() else a
+                y = (a + b, a * b, gd.ops.maximum(a, b))[kind]
+                y = y if y.numel() <= 24 else y.sum()
+            elif kind == 3:
+                fitting = [s for s in shapes if np.prod(s) == a.numel()]
+                y = a.reshape(fitting[int(k) % len(fitting)])
+            elif kind == 4:
+                y = (a.tanh(), a.sigmoid(), a.abs(), -a, a.exp().tanh())[int(k) % 5]
+            elif kind == 5:
+                y = a.t() if a.ndim == 2 else a * 0.5
+            elif kind == 6:
+                m = a.reshape(4, 6) if a.numel() == 24 else state[0]
+                y = (m @ state[1], m.t() @ m, m @ m.t())[int(k) % 3].tanh()
+                y = y.sum(0)
+                y = y if y.shape in shapes else y.sum()
+            elif kind == 7:
+                y = a.sum(int(k) % a.ndim) if a.ndim else a + 1
+                y = y if y.shape in shapes else y.mean()
+            elif kind == 8:
+                y = a.softmax(-1) if a.ndim else a * 2
+            elif kind == 9:  # writes: into persistent storage, or into an intermediate through a view
+                t = state[int(k) % len(state)]
+                t.copy_((t + a.mean()).tanh())
+                y = t * 1
+            else:
+                y = a * 1.0
+                y.reshape(-1).add_(b.mean())
+            pool.append(y)
+            if len(pool) > 12:
+                pool.pop(int(k) % 8)
+        return tuple(pool[-6:])
+
+    return f, state
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_programs(seed):
+    compare(lambda: random_dag(seed), calls=2, n=24, varies=False)
+
+
+def test_the_same_optimizer_twice_is_refused():
+    p = nn.Parameter(np.ones(2, np.float32))
+    o = optim.SGD([p], lr=0.5)
+
+    def twice(x):
+        for _ in range(2):
+            (p * x).sum().backward()
+            o.step()
+
+    with pytest.raises(NotImplementedError, match="steps twice"):
+        gd.compile(twice)(gd.tensor([1.0, 1.0]))
+    assert p.tolist() == [1, 1] and p.grad is None
+
+
+def test_stale_saved_tensors_are_refused_as_they_are_eagerly():
+    def build(second):
+        p = nn.Parameter(np.ones(2, np.float32))
+        o = optim.SGD([p], lr=0.5)
+
+        def updated(x):
+            late = (p * p * x).sum()
+            (p * x).sum().backward()
+            o.step()
+            late.backward()
+
+        def overwritten(x):
+            y = (p * x).exp()
+            with gd.no_grad():
+                y.detach().reshape(2, 1).mul_(2.0)
+            y.sum().backward()
+
+        return (updated, overwritten)[second]
+
+    for second in (0, 1):
+        for wrap in (lambda f: f, gd.compile):
+            with pytest.raises(gd.FastgdError, match="written in place after it was"):
+                wrap(build(second))(gd.tensor([1.0, 2.0]))
+
+
+def test_writes_that_eager_refuses():
+    p = nn.Parameter(np.ones(2, np.float32))
+    frozen = np.ones(2, np.float32)
+    frozen.flags.writeable = False
+    borrowed = gd.from_numpy(frozen)
+
+    def leaf(x):
+        p.add_(x)
+
+    def copy(x):
+        (x.reshape(1, 2) * 1).t().add_(1.0)
+
+    def readonly(x):
+        borrowed.add_(x)
+
+    for f in (leaf, copy, readonly):
+        for wrap in (lambda f: f, gd.compile):
+            with pytest.raises(gd.FastgdError, match="in place|copy|read-only"):
+                wrap(f)(gd.tensor([1.0, 2.0]))
+    assert frozen.tolist() == [1, 1] and p.tolist() == [1, 1]
