@@ -952,7 +952,7 @@ cdef class Replay:
     cdef void **slots
     cdef readonly list keep           # objects whose memory the fixed slots point into
     cdef list in_slots, in_avals      # tensor arguments: slot, Aval
-    cdef list grad_in                 # (slot, parameter): .grad on entry
+    cdef list grad_in                 # (slot, parameter, written): .grad on entry
     cdef list outputs                 # (slot, Aval)
     cdef list written                 # Storages whose version a run increments
     cdef list grads_out               # (parameter, index into outputs or -1): .grad on exit
@@ -1102,8 +1102,11 @@ cdef class Replay:
                     PyObject_GetBuffer(argument, &views[n_views], PyBUF_FORMAT | PyBUF_STRIDES)
                     self.slots[<int>self.in_slots[i]] = views[n_views].buf
                     n_views += 1
-            for slot, parameter in self.grad_in:
-                self.slots[<int>slot] = (<TensorBase>(<TensorBase>parameter)._grad).storage.ptr
+            for slot, parameter, grad_written in self.grad_in:
+                t = <TensorBase>(<TensorBase>parameter)._grad
+                if grad_written and t.storage.readonly:
+                    raise ShapeError("grad: the gradient borrows read-only memory and cannot be added to; clone it")
+                self.slots[<int>slot] = t.storage.ptr
             for slot, a in self.outputs:
                 t = <TensorBase>_fresh(self.tensor_class, <Aval>a)
                 results.append(t)
@@ -1128,8 +1131,9 @@ cdef class Replay:
                 _rng[1] = rng[1]
         for storage in self.written:
             (<Storage>storage).version += 1
-        for slot, parameter in self.grad_in:
-            (<TensorBase>(<TensorBase>parameter)._grad).storage.version += 1
+        for slot, parameter, grad_written in self.grad_in:
+            if grad_written:
+                (<TensorBase>(<TensorBase>parameter)._grad).storage.version += 1
         for parameter, index in self.grads_out:
             if (<TensorBase>parameter)._grad is None and <int>index >= 0:
                 _grad_epoch += 1

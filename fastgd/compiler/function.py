@@ -229,11 +229,18 @@ class CompiledFunction:
             for v in (x for node in call.group.all_nodes for x in node.outputs)
             if v.storage in PERSISTENT and not isinstance(v.binding, tuple)
         }
+        grads_written = {
+            id(v.binding[1])
+            for call in lowered.calls
+            for node in call.group.all_nodes
+            for v in node.outputs
+            if v.storage in PERSISTENT and isinstance(v.binding, tuple)
+        }
         replay = _core.Replay(
             lowered.plan(),
             fixed=fixed,
             inputs=[(in_slots.get(i, n), v.aval) for i, v in enumerate(program.inputs)],
-            grad_in=grad_in,
+            grad_in=[(slot, p, id(p) in grads_written) for slot, p in grad_in],
             outputs=[(lowered.slot_of[id(resolve(v))], v.aval) for v in program.outputs],
             written=list(written.values()),
             grads_out=left["grads_out"],
