@@ -48,6 +48,7 @@ def full(size: Any, fill_value: Any, *, dtype: Any = None, requires_grad: bool =
         from .elementwise import expand
 
         made = expand(_core.current_trace().constant(aval(d, ()), fill_value), shape)
+        made._copy_of = None  # what is filled has memory of its own
         return made.requires_grad_() if requires_grad else made
     if d is _core.bfloat16:
         return full(shape, fill_value, dtype=_core.float32).to(d)

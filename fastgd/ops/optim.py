@@ -105,6 +105,8 @@ def optimizer_step(
             False,
         )
         written = [steps, *parameters, *[s for column in states for s in column]]
+        if any(t.storage.readonly for t in written):
+            raise ShapeError("optimizer: a parameter borrows read-only memory; make it from a copy, Parameter(tensor(data))")
         if trace is None:
             _update_now(attrs, hyper, steps, rows, states, written)
         else:
