@@ -10,8 +10,7 @@ enum { PHILOX_BLOCKS = 2 * f64_LANES, PHILOX_GRANULE = 4 * PHILOX_BLOCKS };
 
 static inline nf64 philox_half_round(nf64 product, nf64 other, nf64 key)
 {
-    nf64 rotated = f64_ior(f64_ishl(product, 32), f64_ishr(product, 32));
-    return f64_ixor(f64_ixor(rotated, f64_ishr(other, 32)), key);
+    return f64_ixor3(f64_iswap_halves(product), f64_ishr(other, 32), key);
 }
 
 /* PHILOX_BLOCKS consecutive blocks -> PHILOX_GRANULE words */
