@@ -418,7 +418,8 @@ static void tile_apply(const tile_run *t, const int64_t *op, const tile_block *t
         k.x_ld[i] = x->ld;
         flat &= x->ld == k.cols;
     }
-    if (code == TILE_OP_dropout) flat = row_length == k.cols && k.y_ld == k.cols && k.x_ld[0] == k.cols;
+    if (code == TILE_OP_dropout)        /* its rows must be whole, and b is not an array */
+        flat = row_length == k.cols && k.y_ld == k.cols && k.x_ld[0] == k.cols;
     if (flat) {
         k.cols *= k.rows;
         k.rows = 1;
