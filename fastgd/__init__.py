@@ -1,14 +1,13 @@
 """fastgd trains neural networks on CPUs: torch's names, one small wheel, steps that are replayed in C."""
 
-from importlib import metadata as _metadata
 from typing import Any as _Any
 
 from . import _core, _threads
 
 _threads.initialise()
 
-from . import autodiff, nn, optim, ops, random, schedules  # noqa: E402
-from ._core import (  # noqa: E402
+from . import autodiff, nn, optim, ops, random, schedules
+from ._core import (
     DtypeError,
     FastgdError,
     NonFiniteError,
@@ -24,19 +23,23 @@ from ._core import (  # noqa: E402
     set_num_threads,
     uint8,
 )
-from ._core import bool_ as bool  # noqa: E402
-from ._core import dtype as dtype  # noqa: E402
-from .compiler.function import compile  # noqa: E402
-from .context import cuda, enable_grad, grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled, value_and_grad  # noqa: E402
-from .context import show_config as show_config  # noqa: E402
-from .ops import *  # noqa: E402, F403
-from .random import manual_seed  # noqa: E402
-from .tensor import Tensor, as_tensor, device, from_numpy, tensor  # noqa: E402
-
-try:
-    __version__ = _metadata.version("fastgd")
-except _metadata.PackageNotFoundError:  # used from a source tree that is not installed
-    __version__ = "0+source"
+from ._core import bool_ as bool
+from ._core import dtype as dtype
+from .compiler.function import compile
+from .context import (
+    cuda,
+    enable_grad,
+    grad,
+    inference_mode,
+    is_grad_enabled,
+    no_grad,
+    set_grad_enabled,
+    show_config,
+    value_and_grad,
+)
+from .ops import *  # noqa: F403
+from .random import manual_seed
+from .tensor import Tensor, as_tensor, device, from_numpy, tensor
 
 float = float32
 double = float64
@@ -51,6 +54,13 @@ def __getattr__(name: str) -> _Any:
     """Subpackages that a training script may not need are imported when first used."""
     import importlib
 
+    if name == "__version__":  # reading the package's metadata takes longer than importing it
+        from importlib import metadata
+
+        try:
+            return metadata.version("fastgd")
+        except metadata.PackageNotFoundError:  # a source tree that is not installed
+            return "0+source"
     if name in _LAZY:
         return importlib.import_module(f"{__name__}.{name}")
     if name in ("save", "load"):

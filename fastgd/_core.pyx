@@ -8,7 +8,7 @@ table: their argument structs are packed from the field lists that kernels.def e
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memset, strcmp
+from libc.string cimport memcpy, memset
 
 import re as _re
 import struct as _struct
@@ -217,7 +217,7 @@ def as_dtype(value):
 # ---- abstract values -----------------------------------------------------------------------------
 
 cdef class Aval:
-    """Shape and dtype of a tensor, interned: equal ones are the same object."""
+    """Shape and dtype of a tensor, interned for the life of the process: equal ones are the same object."""
     cdef readonly dtype dtype
     cdef readonly tuple shape
     cdef readonly int64_t numel
@@ -252,8 +252,6 @@ cpdef Aval aval(dtype d, tuple shape):
         raise ShapeError(f"shape: {shape} has more elements than can be addressed")
     a = Aval.__new__(Aval)
     a.dtype, a.shape, a.numel, a.nbytes, a.ndim = d, shape, n, n * d.itemsize, len(shape)
-    if len(_avals) > 100_000:       # a program with unbounded shapes: forget, identity is then only lost for speed
-        _avals.clear()
     _avals[(d.code, shape)] = a
     return a
 
@@ -588,6 +586,7 @@ def _read_tables():
                                              (<bytes>info.text).decode())
     return structs, rows
 
+
 _arg_structs, _kernel_rows = _read_tables()
 
 
@@ -664,7 +663,6 @@ cdef class Plan:
     def __init__(self, int n_slots, instructions, int commit_from):
         """instructions: list of (kernel name, packed args, operand slots)."""
         cdef fgd_status status
-        cdef int32_t operands[8]
         cdef bytes blob
         cdef const char *blob_p
         self.n_slots = n_slots
@@ -963,9 +961,12 @@ cdef class Replay:
     cdef readonly int64_t arena_bytes
     cdef readonly object program
     cdef public object output_tree
+    cdef public object backward       # of a compiled forward pass: compiler.backward.BackwardPlan, or None
+    cdef object __weakref__
     cdef object tensor_class
     # guards
     cdef tuple expected               # per flat argument: an Aval, or the value itself
+    cdef list required                # per tensor argument: whether it requires grad
     cdef dict names_in                # the function's globals
     cdef tuple names, cells           # names looked up there, closure cells
     cdef tuple bound                  # what names and cells held
@@ -1006,9 +1007,10 @@ cdef class Replay:
     def __dealloc__(self):
         fgd_free(self.slots)
 
-    def guard(self, tuple expected, dict names_in, tuple names, tuple cells, list grad_pattern):
+    def guard(self, tuple expected, list required, dict names_in, tuple names, tuple cells, list grad_pattern):
         """Remembers what the plan relies on, as it is now."""
         self.expected = expected
+        self.required = required
         self.names_in = names_in
         self.names = names
         self.cells = cells
@@ -1042,8 +1044,8 @@ cdef class Replay:
                 if isinstance(argument, TensorBase):
                     if (<TensorBase>argument).aval is not wanted or (<TensorBase>argument).storage is None:
                         return False
-                    if (<TensorBase>argument)._requires_grad and (<TensorBase>argument)._node is None:
-                        return False        # a leaf may receive a gradient: it is guarded by identity
+                    if (<TensorBase>argument)._requires_grad != <bint>self.required[len(tensors)]:
+                        return False
                 else:
                     try:
                         PyObject_GetBuffer(argument, &view, PyBUF_FORMAT | PyBUF_STRIDES)
@@ -1131,7 +1133,7 @@ cdef class Replay:
                 _rng[1] = rng[1]
         for storage in self.written:
             (<Storage>storage).version += 1
-        for slot, parameter, grad_written in self.grad_in:
+        for _slot, parameter, grad_written in self.grad_in:
             if grad_written:
                 (<TensorBase>(<TensorBase>parameter)._grad).storage.version += 1
         for parameter, index in self.grads_out:

@@ -38,9 +38,9 @@ class TapeNode:
         self.attrs = attrs
         self.sequence = next(_counter)
         self.needs = tuple([t._requires_grad for t in inputs])
-        self.edges = tuple([
-            None if not t._requires_grad else t if t._node is None else (t._node, t._node_index) for t in inputs
-        ])
+        self.edges = tuple(
+            [None if not t._requires_grad else t if t._node is None else (t._node, t._node_index) for t in inputs]
+        )
         self.in_avals = tuple([t.aval for t in inputs])
         self.out_avals = tuple([t.aval for t in outputs])
         self.inputs: Any = [None] * len(inputs)
@@ -72,26 +72,34 @@ class TapeNode:
                 f"backward: the saved tensors of {self.op.name} have already been freed by an earlier backward(); "
                 "pass retain_graph=True to the first one if you need a second"
             )
+        if self.overwritten:
+            raise _core.FastgdError(
+                f"backward: a tensor that the derivative of {self.op.name} needs was written in place after it was "
+                "used; do not write to it before backward()"
+            )
+
+    @property
+    def overwritten(self) -> bool:
+        """Whether a saved tensor was written since."""
         for held, version in self.versions:
             if isinstance(held, Tensor):
-                written = not _core.is_tracing() or _core.current_trace().contents(held) is not version
-            else:
-                written = held.version != version
-            if written:
-                raise _core.FastgdError(
-                    f"backward: a tensor that the derivative of {self.op.name} needs was written in place after it was "
-                    "used; do not write to it before backward()"
-                )
+                if not _core.is_tracing() or _core.current_trace().contents(held) is not version:
+                    return True
+            elif held.version != version:
+                return True
+        return False
 
     def free(self) -> None:
         self.inputs = self.outputs = None
+        self.attrs = ()
         self.versions = []
 
 
-def _reachable(root: TapeNode) -> list[TapeNode]:
-    """The nodes that lead to `root`, newest first: every node comes before those it depends on."""
-    seen = {id(root)}
-    stack, found = [root], []
+def reachable(roots: list[TapeNode]) -> list[TapeNode]:
+    """The nodes that lead to `roots`, newest first: every node comes before those it depends on."""
+    stack = list({id(n): n for n in roots}.values())
+    seen = {id(n) for n in stack}
+    found = []
     while stack:
         node = stack.pop()
         found.append(node)
@@ -115,15 +123,13 @@ def backward(tensor: Tensor, gradient: Tensor | None = None, retain_graph: bool 
     retain_graph : bool
         Keep what the derivatives need, so that backward() can run again.
     """
-    for leaf, grad, shared in gradients(tensor, gradient, retain_graph):
+    for leaf, grad, shared in gradients([(tensor, _root_gradient(tensor, gradient))], retain_graph):
         _accumulate(leaf, grad, shared)
 
 
-def gradients(
-    tensor: Tensor, gradient: Tensor | None = None, retain_graph: bool = False
-) -> list[tuple[Tensor, Tensor, bool]]:
-    """(leaf, gradient, whether its memory is also somebody else's) for every leaf, each leaf once."""
-    from .ops import functional as ops  # the tape knows operations by their declarations; only addition is its own
+def _root_gradient(tensor: Tensor, gradient: Tensor | None) -> Tensor:
+    """The checked gradient that backward() starts from: 1 for a single element."""
+    from .ops import functional as ops
 
     if not tensor._requires_grad:
         raise _core.FastgdError(
@@ -135,12 +141,23 @@ def gradients(
             raise _core.ShapeError(
                 f"backward: expected a tensor of one element or an explicit gradient, got shape {tensor.shape}"
             )
-        gradient = ops.ones_like(tensor)
-    elif gradient.aval is not tensor.aval:
-        raise _core.ShapeError(f"backward: expected a gradient of {tensor.aval}, got {gradient.aval}")
+        return ops.ones_like(tensor)
+    if not isinstance(gradient, Tensor) or gradient.aval is not tensor.aval:
+        raise _core.ShapeError(
+            f"backward: expected a gradient of {tensor.aval}, got {getattr(gradient, 'aval', gradient)}"
+        )
+    return gradient
+
+
+def gradients(roots: list[tuple[Tensor, Tensor]], retain_graph: bool = False) -> list[tuple[Tensor, Tensor, bool]]:
+    """(leaf, gradient, whether its memory is also somebody else's) for every leaf, each leaf once.
+
+    roots: tensors and the gradients of the final quantity with respect to them.
+    """
+    from .ops import functional as ops  # the tape knows operations by their declarations; only addition is its own
 
     # Gradients whose memory two owners might hold: handed through unchanged by a derivative.
-    shared: set[int] = {_memory(gradient)}
+    shared: set[int] = {_memory(g) for _, g in roots}
     leaves: dict[int, tuple[Tensor, Tensor]] = {}
     pending: dict[int, list] = {}
 
@@ -155,33 +172,36 @@ def gradients(
 
     previous = _core.set_grad_enabled_state(False)
     try:
-        if tensor._node is None:
-            deliver(tensor, gradient)
-        else:
-            deliver((tensor._node, tensor._node_index), gradient)
-            for node in _reachable(tensor._node):
-                grads = pending.pop(id(node), None)
-                if grads is None:
+        for tensor, gradient in roots:
+            deliver(tensor if tensor._node is None else (tensor._node, tensor._node_index), gradient)
+        for node in reachable([t._node for t, _ in roots if t._node is not None]):
+            grads = pending.pop(id(node), None)
+            if grads is None:
+                continue
+            node.check()
+            incoming = {_memory(g) for g in grads if g is not None}
+            results = node.op.vjp(node, *grads)
+            if not isinstance(results, tuple):
+                results = (results,)
+            made: set[int] = set()
+            for edge, grad in zip(node.edges, results, strict=True):
+                if edge is None or grad is None:
                     continue
-                node.check()
-                incoming = {_memory(g) for g in grads if g is not None}
-                results = node.op.vjp(node, *grads)
-                if not isinstance(results, tuple):
-                    results = (results,)
-                made: set[int] = set()
-                for edge, grad in zip(node.edges, results, strict=True):
-                    if edge is None or grad is None:
-                        continue
-                    memory = _memory(grad)
-                    if memory in incoming or memory in made:
-                        shared.add(memory)
-                    made.add(memory)
-                    deliver(edge, grad)
-                if not retain_graph:
-                    node.free()
+                memory = _memory(grad)
+                if memory in incoming or memory in made:
+                    shared.add(memory)
+                made.add(memory)
+                deliver(edge, grad)
+            if not retain_graph:
+                node.free()
     finally:
         _core.set_grad_enabled_state(previous)
     return [(leaf, grad, _memory(grad) in shared) for leaf, grad in leaves.values()]
+
+
+def of_leaves(tensor: Tensor) -> dict[int, Tensor]:
+    """id(leaf) -> gradient of a tensor of one element; nothing is accumulated."""
+    return {id(leaf): g for leaf, g, _ in gradients([(tensor, _root_gradient(tensor, None))])}
 
 
 def _memory(t: Tensor) -> int:

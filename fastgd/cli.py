@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 __all__ = ["main"]
 
@@ -46,17 +46,24 @@ def _input() -> Iterator[None]:
         raise
 
 
+class _Parser(argparse.ArgumentParser):
+    """argparse with complaints of one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
 def _parser() -> argparse.ArgumentParser:
     from fastgd import __version__
 
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="fastgd",
         description="Train neural networks on this computer's processor.",
         epilog="Try:  fastgd train    trains a network that reads handwritten digits, in a few seconds.",
     )
     parser.add_argument("--version", action="version", version=f"fastgd {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    common = argparse.ArgumentParser(add_help=False)
+    common = _Parser(add_help=False)
     common.add_argument("--debug", action="store_true", help="show the full Python traceback of an error")
     _add_train(commands, common)
     info = commands.add_parser(
@@ -207,7 +214,7 @@ def _train(options: argparse.Namespace) -> int:
         result = train(config, train_data, test_data, run, listeners)
     finally:
         run.close()
-        picture = run.draw()
+        picture = run.draw(f"{train_data.name}, {run.path}")
     _report(result, run.path, picture)
     return 128 + result.signal if result.signal else 0
 

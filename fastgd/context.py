@@ -27,17 +27,15 @@ class set_grad_enabled:
 
 
 class _GradMode:
-    mode = False
+    """no_grad and enable_grad: with parentheses a context manager or decorator, without them a decorator."""
 
-    def __init__(self, function: Callable | None = None) -> None:
-        self._previous: list[bool] = []
+    mode = False
+    _previous: list[bool]
 
     def __new__(cls, function: Callable | None = None) -> Any:
         self = super().__new__(cls)
-        if function is None:
-            return self
-        self.__init__()  # used as @no_grad without parentheses
-        return self(function)
+        self._previous = []
+        return self if function is None else self(function)
 
     def __enter__(self) -> None:
         self._previous.append(_core.set_grad_enabled_state(self.mode))
@@ -91,7 +89,7 @@ def value_and_grad(function: Callable, argnums: int | tuple[int, ...] = 0) -> Ca
             values[i]._requires_grad = True
         with enable_grad():
             result = function(*values, **kwargs)
-            found = {id(leaf): g for leaf, g, _ in autodiff.gradients(result)} if result._requires_grad else {}
+            found = autodiff.of_leaves(result) if result._requires_grad else {}
         grads = tuple(found[id(values[i])] if id(values[i]) in found else ops.zeros_like(values[i]) for i in numbers)
         return result.detach(), grads[0] if isinstance(argnums, int) else grads
 
@@ -140,5 +138,3 @@ def show_config(file: Any = None) -> str:
     text = "\n".join(lines)
     print(text, file=file)
     return text
-
-

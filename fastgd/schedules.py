@@ -241,7 +241,8 @@ class warmup_cosine(Schedule):
         if self.total_steps <= self.warmup_steps:
             raise ShapeError(
                 f"warmup_cosine: total_steps includes the warmup and must be more than "
-                f"warmup_steps = {self.warmup_steps}, got {self.total_steps}")
+                f"warmup_steps = {self.warmup_steps}, got {self.total_steps}"
+            )
 
     def _value(self, n: int) -> float:
         if n < self.warmup_steps:
@@ -276,12 +277,11 @@ class join(Schedule):
         try:
             boundaries = tuple(operator.index(b) for b in self.boundaries)
         except TypeError:
-            raise DtypeError(
-                f"join: boundaries must be integers, got {self.boundaries!r}") from None
+            raise DtypeError(f"join: boundaries must be integers, got {self.boundaries!r}") from None
         if len(boundaries) != len(pieces) - 1:
             raise ShapeError(
-                f"join: boundaries must be one fewer than the {len(pieces)} schedules, "
-                f"got {len(boundaries)}")
+                f"join: boundaries must be one fewer than the {len(pieces)} schedules, got {len(boundaries)}"
+            )
         if any(b <= a for a, b in pairwise((0, *boundaries))):
             raise ShapeError(f"join: boundaries must increase from at least 1, got {boundaries}")
         object.__setattr__(self, "schedules", pieces)
@@ -305,8 +305,12 @@ class join(Schedule):
 
 
 _REGISTRY: dict[str, type[Schedule]] = {
-    "constant": constant, "linear": linear, "cosine": cosine, "warmup": warmup,
-    "warmup_cosine": warmup_cosine, "join": join,
+    "constant": constant,
+    "linear": linear,
+    "cosine": cosine,
+    "warmup": warmup,
+    "warmup_cosine": warmup_cosine,
+    "join": join,
 }
 
 

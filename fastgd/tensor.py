@@ -14,7 +14,7 @@ import numpy as np
 from . import _core
 from ._core import DtypeError, FastgdError, NotOffered, TensorBase
 
-_NUMPY_DTYPES = {
+_NUMPY_DTYPES: dict[str, np.dtype[Any]] = {
     "float32": np.dtype(np.float32),
     "float64": np.dtype(np.float64),
     "int32": np.dtype(np.int32),
@@ -79,13 +79,21 @@ class Tensor(TensorBase):
             raise DtypeError("len: a 0-d tensor has no length")
         return self.shape[0]
 
+    def __iter__(self) -> Any:
+        if not self.shape:
+            raise DtypeError("iteration over a 0-d tensor")
+        return (self[i] for i in range(self.shape[0]))
+
     # ---- the tape ----
 
     def detach(self) -> Tensor:
         """The same memory, off the tape."""
         if self._value is not None:
-            return _core.abstract_tensor(Tensor, self.aval, self._value)
-        return _core.wrap_storage(Tensor, self.storage, self.aval)
+            new = _core.abstract_tensor(Tensor, self.aval, self._value)
+        else:
+            new = _core.wrap_storage(Tensor, self.storage, self.aval)
+        new._copy_of = self._copy_of
+        return new
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         if requires_grad and not self.dtype.is_floating_point:
@@ -231,7 +239,7 @@ _core.register_tensor_class(Tensor)
 
 
 def _rebuild(cls: type, dtype: str, shape: tuple, data: bytes, requires_grad: bool) -> Tensor:
-    t = _core.empty_tensor(cls, _core.aval(_core.as_dtype(dtype), tuple(shape)))
+    t: Tensor = _core.empty_tensor(cls, _core.aval(_core.as_dtype(dtype), tuple(shape)))
     _core.copy_bytes(t, data)
     t._requires_grad = requires_grad
     return t
@@ -242,7 +250,7 @@ class device:
 
     __slots__ = ("type",)
 
-    def __init__(self, type: str = "cpu", index: int | None = None) -> None:
+    def __init__(self, type: Any = "cpu", index: int | None = None) -> None:
         name = str(getattr(type, "type", type))
         if name.split(":")[0] != "cpu":
             raise NotOffered(f"device: fastgd runs on the CPU only, got {name!r}")
@@ -281,10 +289,23 @@ def _as_array(data: Any, dtype: Any) -> np.ndarray:
     if kind not in "fiub":
         raise DtypeError(f"tensor: expected numbers, got an array of {array.dtype}")
     if dtype is None:
-        dtype = _native(array, python=not isinstance(data, (np.ndarray, np.generic, Tensor)) and not hasattr(data, "__array__"))
-    if np.dtype(dtype).kind in "iub" and kind == "f" and not np.isfinite(array).all():
-        raise _core.ShapeError(f"tensor: NaN or infinity cannot become {np.dtype(dtype)}")
+        dtype = _native(
+            array, python=not isinstance(data, (np.ndarray, np.generic, Tensor)) and not hasattr(data, "__array__")
+        )
+    _check_range(array, np.dtype(dtype))
     return np.ascontiguousarray(array, dtype=dtype).reshape(array.shape)
+
+
+def _check_range(array: np.ndarray, dtype: np.dtype) -> None:
+    """Raises if a value does not fit an integer dtype, where NumPy would wrap around."""
+    if dtype.kind not in "iu" or array.dtype == dtype or not array.size:
+        return
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise _core.ShapeError(f"tensor: NaN or infinity cannot become {dtype}")
+    limits = np.iinfo(dtype)
+    low, high = (x.item() for x in (array.min(), array.max()))
+    if low < limits.min or high > limits.max:
+        raise _core.ShapeError(f"tensor: a value between {low} and {high} does not fit {dtype}")
 
 
 def _native(array: np.ndarray, python: bool) -> np.dtype:
@@ -321,7 +342,7 @@ def tensor(data: Any, dtype: Any = None, requires_grad: bool = False, *, device:
         _check_device(device)
     want = None if dtype is None else _core.as_dtype(dtype)
     if want is _core.bfloat16:
-        t = tensor(data, _core.float32).to(_core.bfloat16)
+        t: Tensor = tensor(data, _core.float32).to(_core.bfloat16)
     else:
         if _core.is_tracing() and isinstance(data, Tensor) and data.storage is None:
             raise FastgdError("tensor: the values are not known while fastgd.compile records a function; use .clone()")

@@ -2,12 +2,15 @@
 
 Two kinds of check.  Values: every shape, layout, alpha, beta, batch and special value against
 `scipy.linalg.blas.dgemm` or a plain float64 product, with the a-priori bound of a dot product
-(Higham, Accuracy and Stability of Numerical Algorithms, eq. 3.5).  Bits: an element of c depends on its row of a and its column
-of b alone, so layouts, threads, neighbours and the size of the product around it must not change
-a single bit of it; `canonical` computes that bit pattern in exact arithmetic.
+(Higham, Accuracy and Stability of Numerical Algorithms, eq. 3.5).  Bits: an element of c depends
+on its row of a and its column of b alone, so layouts, threads, neighbours and the size of the
+product around it must not change a single bit of it; `canonical` computes those bits in exact
+arithmetic.
 """
 
+import re
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -61,8 +64,9 @@ class Operand:
         self.batch, self.rs, self.cs = strides, rs, cs
 
 
-def gemm(a, b, *, c=None, alpha=1.0, beta=0.0, row_sum=False, c_offset=0):
-    """alpha * a @ b + beta * c for two operands; c is the old value (None: NaN everywhere)."""
+def gemm(a, b, *, c=None, alpha=1.0, beta=0.0, row_sum=False, c_offset=0, epilogue=None):
+    """alpha * a @ b + beta * c for two operands; c is the old value (None: NaN everywhere).
+    With an Epilogue, the list of its outputs instead."""
     batch = np.broadcast_shapes(a.view.shape[:-2], b.view.shape[:-2])
     m, k = a.view.shape[-2:]
     n = b.view.shape[-1]
@@ -81,16 +85,23 @@ def gemm(a, b, *, c=None, alpha=1.0, beta=0.0, row_sum=False, c_offset=0):
         return [0 if e == 1 else s for e, s in zip(extents, strides, strict=True)]
 
     operands = [out, a.buffer, b.buffer] + ([sums] if row_sum else [])
+    tail, results = (), []
+    if epilogue is not None:
+        tail = epilogue.tail(shape, dtype)
+        results = epilogue.new_outputs(out)
+        operands += results + epilogue.inputs
     run_kernel(
         "gemm_f32" if dtype == np.float32 else "gemm_f64",
         operands,
         batch_ndim=len(batch), batch_shape=batch, m=m, n=n, k=k,
         a_batch=batch_strides(a), a_rs=a.rs, a_cs=a.cs,
         b_batch=batch_strides(b), b_rs=b.rs, b_cs=b.cs,
-        row_sum=int(row_sum), alpha=alpha, beta=beta,
+        row_sum=int(row_sum), alpha=alpha, beta=beta, tail=tail,
     )  # fmt: skip
     assert (storage[: guard + c_offset] == 7.0).all()
     assert (storage[guard + c_offset + size :] == 7.0).all()
+    if epilogue is not None:
+        return results
     return (out, sums) if row_sum else out
 
 
@@ -165,7 +176,14 @@ def test_alpha_and_beta(rng, dtype, alpha, beta, shape):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
     ("a_batch", "b_batch"),
-    [((3,), (3,)), ((3,), ()), ((), (3,)), ((2, 1), (1, 3)), ((2, 3), (2, 1)), ((2, 2, 1, 2), (1, 2, 3, 1))],
+    [
+        ((3,), (3,)),
+        ((3,), ()),
+        ((), (3,)),
+        ((2, 1), (1, 3)),
+        ((2, 3), (2, 1)),
+        ((2, 2, 1, 2), (1, 2, 3, 1)),
+    ],
 )
 @pytest.mark.parametrize("shape", [(4, 6, 5), (66, 130, 40), (130, 66, 300)])
 def test_batches_broadcast(rng, dtype, a_batch, b_batch, shape):
@@ -242,7 +260,18 @@ def sum_in_blocks(rows):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("shape", [(3, 0, 5), (3, 2, 0), (32, 13, 32), (33, 100, 255), (200, 90, 257), (90, 200, 700), (5, 3, 70000)])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (3, 0, 5),
+        (3, 2, 0),
+        (32, 13, 32),
+        (33, 100, 255),
+        (200, 90, 257),
+        (90, 200, 700),
+        (5, 3, 70000),
+    ],
+)
 def test_row_sums(rng, dtype, layout, shape):
     m, n, k = shape
     a, b = values(rng, m, k, dtype=dtype), values(rng, k, n, dtype=dtype)
@@ -301,7 +330,9 @@ def test_canonical_order(rng, dtype, shape):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", [(13, 32, 32), (32, 2, 32), (150, 230, 520), (230, 150, 90), (7, 9, 20000)])
+@pytest.mark.parametrize(
+    "shape", [(13, 32, 32), (32, 2, 32), (150, 230, 520), (230, 150, 90), (7, 9, 20000)]
+)
 def test_layout_does_not_change_a_bit(rng, dtype, shape):
     m, n, k = shape
     a, b = values(rng, m, k, dtype=dtype), values(rng, k, n, dtype=dtype)
@@ -314,7 +345,9 @@ def test_layout_does_not_change_a_bit(rng, dtype, shape):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("threads", [2, 3, 7])
-@pytest.mark.parametrize("shape", [(13, 32, 32), (128, 512, 300), (300, 70, 900), (64, 64, 5000), (1, 1000, 1000)])
+@pytest.mark.parametrize(
+    "shape", [(13, 32, 32), (128, 512, 300), (300, 70, 900), (64, 64, 5000), (1, 1000, 1000)]
+)
 def test_threads_do_not_change_a_bit(rng, dtype, threads, shape):
     m, n, k = shape
     a, b = values(rng, m, k, dtype=dtype), values(rng, k, n, dtype=dtype)
@@ -343,6 +376,136 @@ def test_batches_in_threads_do_not_change_a_bit(rng, dtype):
 def test_an_element_does_not_depend_on_its_neighbours(rng, dtype, k):
     a, b = values(rng, 230, k, dtype=dtype), values(rng, k, 310, dtype=dtype)
     large = gemm(Operand(a), Operand(b))
-    for i0, i1, j0, j1 in [(0, 1, 0, 1), (3, 20, 7, 9), (100, 230, 301, 310), (17, 18, 0, 310), (0, 230, 33, 34)]:
+    for i0, i1, j0, j1 in [
+        (0, 1, 0, 1),
+        (3, 20, 7, 9),
+        (100, 230, 301, 310),
+        (17, 18, 0, 310),
+        (0, 230, 33, 34),
+    ]:
         part = gemm(Operand(a[i0:i1]), Operand(b[:, j0:j1], "col"))
         assert_same_bits(part, large[i0:i1, j0:j1])
+
+
+# ---- epilogues ---------------------------------------------------------------------------------
+
+OPCODES = {
+    name: opcode
+    for opcode, name in enumerate(
+        re.findall(
+            r"^FGD_TILE_OP\((\w+)",
+            (Path(__file__).parents[1] / "csrc/kernels/elementwise.def").read_text(),
+            re.MULTILINE,
+        )
+    )
+}
+
+
+class Epilogue:
+    """A tile program over c (register 0) and further inputs, broadcast to c's shape.
+
+    ops are (name, destination, sources...); outputs are registers; in_place says which output
+    overwrites c itself."""
+
+    def __init__(self, inputs, ops, outputs, in_place=None):
+        self.inputs, self.ops, self.outputs, self.in_place = inputs, ops, outputs, in_place
+
+    def tail(self, shape, dtype):
+        code = {np.dtype(np.float32): 0, np.dtype(np.float64): 1}[np.dtype(dtype)]
+        words = [len(self.outputs), 1 + len(self.inputs), len(self.ops)]
+        words.append(1 + max(op[1] for op in self.ops))
+        for x in [np.empty(shape, dtype), *self.inputs]:
+            strides = [s // x.itemsize for s in np.broadcast_to(x, shape).strides]
+            words += [code, *strides, *[0] * (6 - len(strides))]
+        for register in self.outputs:
+            words += [code, register]
+        for name, dst, *sources in self.ops:
+            words += [OPCODES[name], code, dst, *sources, *[-1] * (3 - len(sources)), 0, 0]
+        return words
+
+    def new_outputs(self, c):
+        return [
+            c if i == self.in_place else np.full_like(c, np.nan) for i in range(len(self.outputs))
+        ]
+
+    def of(self, c):
+        """What the elementwise kernel makes of a finished c."""
+        words = self.tail(c.shape, c.dtype)
+        c = c.copy()
+        results = [np.empty_like(c) for _ in self.outputs]
+        run_kernel(
+            "elementwise", [*results, c, *self.inputs], tail=words[4:], ndim=c.ndim,
+            shape=c.shape, n_outputs=words[0], n_inputs=words[1], n_ops=words[2],
+            n_registers=words[3],
+        )  # fmt: skip
+        return results
+
+
+def bias_relu(rng, shape, dtype):
+    bias = values(rng, shape[-1], dtype=dtype)
+    return Epilogue([bias], [("add", 2, 0, 1), ("relu", 3, 2)], [3], in_place=0)
+
+
+def times_relu_derivative(rng, shape, dtype):
+    return Epilogue([values(rng, *shape, dtype=dtype)], [("relu_bwd", 2, 0, 1)], [2], in_place=0)
+
+
+def bias_gelu_keeping_both(rng, shape, dtype):
+    bias = values(rng, shape[-1], dtype=dtype)
+    return Epilogue([bias], [("add", 2, 0, 1), ("gelu", 3, 2)], [2, 3])
+
+
+def row_bias_and_residual(rng, shape, dtype):
+    column, residual = values(rng, shape[-2], 1, dtype=dtype), values(rng, *shape, dtype=dtype)
+    return Epilogue([column, residual], [("add", 3, 0, 1), ("add", 4, 3, 2)], [4])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize(
+    "make", [bias_relu, times_relu_derivative, bias_gelu_keeping_both, row_bias_and_residual]
+)
+@pytest.mark.parametrize(
+    "shape", [(5, 3, 0), (13, 32, 32), (90, 195, 300), (195, 90, 40), (3, 5, 70000)]
+)
+def test_epilogue_is_the_elementwise_kernel(rng, dtype, threads, make, shape):
+    m, n, k = shape
+    a, b = values(rng, m, k, dtype=dtype), values(rng, k, n, dtype=dtype)
+    old = values(rng, m, n, dtype=dtype)
+    program = make(rng, (m, n), dtype)
+    for scale in ({}, {"alpha": 0.3, "beta": 1.5, "c": old}):
+        fastgd.set_num_threads(1)
+        expected = program.of(gemm(Operand(a), Operand(b), **scale))
+        fastgd.set_num_threads(threads)
+        results = gemm(Operand(a), Operand(b, "col"), epilogue=program, **scale)
+        for y, reference in zip(results, expected, strict=True):
+            assert_same_bits(y, reference)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_epilogue_of_a_batch(rng, dtype):
+    a, b = values(rng, 2, 1, 70, 33, dtype=dtype), values(rng, 3, 33, 130, dtype=dtype)
+    plain = gemm(Operand(a), Operand(b))
+    program = row_bias_and_residual(rng, plain.shape, dtype)
+    (y,) = gemm(Operand(a), Operand(b), epilogue=program)
+    assert_same_bits(y, program.of(plain)[0])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_epilogue_values(rng, dtype):
+    """Not only the same as the elementwise kernel: the right numbers."""
+    a, b = values(rng, 20, 30, dtype=dtype), values(rng, 30, 40, dtype=dtype)
+    program = bias_relu(rng, (20, 40), dtype)
+    c = gemm(Operand(a), Operand(b))
+    (y,) = gemm(Operand(a), Operand(b), epilogue=program)
+    np.testing.assert_array_equal(y, np.maximum(c + program.inputs[0], 0))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_epilogue_beside_row_sums(rng, dtype):
+    a, b = values(rng, 33, 70, dtype=dtype), values(rng, 70, 40, dtype=dtype)
+    program = bias_gelu_keeping_both(rng, (33, 40), dtype)
+    expected = program.of(gemm(Operand(a), Operand(b)))
+    results = gemm(Operand(a, "col"), Operand(b), epilogue=program, row_sum=True)
+    for y, reference in zip(results, expected, strict=True):
+        assert_same_bits(y, reference)

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from kernel_testing import guarded, same_bits_at_any_thread_count, tier
+from kernel_testing import guarded, same_bits_at_any_thread_count
 
 from fastgd import _core
 

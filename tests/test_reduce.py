@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from kernel_testing import FLOATS, guarded, same_bits_at_any_thread_count, tier, unaligned
+from kernel_testing import FLOATS, guarded, same_bits_at_any_thread_count, unaligned
 
 from fastgd import _core
 
@@ -53,10 +53,8 @@ def test_against_float64(tier, kind, dtype):
             assert (y == expected).all(), shape
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["sum", "max", "min", "prod"])
 def test_int64_is_exact(tier, kind):
-    if kind == "mean":
-        pytest.skip("there is no mean of integers")
     rng = np.random.default_rng(2)
     for shape in SHAPES[::3]:
         x = rng.integers(-(2**62), 2**62, size=shape)
@@ -66,7 +64,7 @@ def test_int64_is_exact(tier, kind):
 
 
 def test_int64_mean_is_refused(tier):
-    with pytest.raises(Exception):  # noqa: B017 - a broken invariant, whatever its class
+    with pytest.raises(RuntimeError):
         reduce("mean", np.ones((1, 2, 1), np.int64), "i64")
 
 

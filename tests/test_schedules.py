@@ -23,10 +23,12 @@ IDS = [type(s).__name__ for s in EXAMPLES]
 
 # ---- Optax 0.2 (optax/schedules/_schedule.py), for scalars and non-negative counts -----------
 
+
 def optax_linear(init, end, transition_steps):
     def schedule(count):
         count = min(max(count, 0), transition_steps)
         return (init - end) * (1 - count / transition_steps) + end
+
     return schedule
 
 
@@ -35,6 +37,7 @@ def optax_cosine_decay(init, decay_steps, alpha):
         count = min(count, decay_steps)
         decay = 0.5 * (1 + math.cos(math.pi * count / decay_steps))
         return init * ((1 - alpha) * decay + alpha)
+
     return schedule
 
 
@@ -44,31 +47,38 @@ def optax_join(parts, boundaries):
         for boundary, part in zip(boundaries, parts[1:], strict=True):
             output = output if step < boundary else part(step - boundary)
         return output
+
     return schedule
 
 
 def optax_warmup_cosine(init, peak, warmup_steps, decay_steps, end):
     alpha = 0.0 if peak == 0 else end / peak
     return optax_join(
-        [optax_linear(init, peak, warmup_steps),
-         optax_cosine_decay(peak, decay_steps - warmup_steps, alpha)],
-        [warmup_steps])
+        [optax_linear(init, peak, warmup_steps), optax_cosine_decay(peak, decay_steps - warmup_steps, alpha)],
+        [warmup_steps],
+    )
 
 
-@pytest.mark.parametrize(("ours", "theirs"), [
-    (linear(1e-3, 1e-5, 7), optax_linear(1e-3, 1e-5, 7)),
-    (cosine(3e-4, 50, end=3e-5), optax_cosine_decay(3e-4, 50, 0.1)),
-    (warmup(2.0, 13), optax_linear(0.0, 2.0, 13)),
-    (warmup_cosine(1e-2, 10, 120, end=1e-4), optax_warmup_cosine(0.0, 1e-2, 10, 120, 1e-4)),
-    (join([warmup(1.0, 3), linear(1.0, 0.0, 5)], [6]),
-     optax_join([optax_linear(0.0, 1.0, 3), optax_linear(1.0, 0.0, 5)], [6])),
-])
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (linear(1e-3, 1e-5, 7), optax_linear(1e-3, 1e-5, 7)),
+        (cosine(3e-4, 50, end=3e-5), optax_cosine_decay(3e-4, 50, 0.1)),
+        (warmup(2.0, 13), optax_linear(0.0, 2.0, 13)),
+        (warmup_cosine(1e-2, 10, 120, end=1e-4), optax_warmup_cosine(0.0, 1e-2, 10, 120, 1e-4)),
+        (
+            join([warmup(1.0, 3), linear(1.0, 0.0, 5)], [6]),
+            optax_join([optax_linear(0.0, 1.0, 3), optax_linear(1.0, 0.0, 5)], [6]),
+        ),
+    ],
+)
 def test_agrees_with_optax(ours, theirs):
     for n in range(150):
         assert ours(n) == pytest.approx(theirs(n), rel=1e-13, abs=1e-18)
 
 
 # ---- closed forms -----------------------------------------------------------------------------
+
 
 def test_constant():
     assert [constant(0.1)(n) for n in (0, 1, 10**12)] == [0.1, 0.1, 0.1]
@@ -137,6 +147,7 @@ def test_joins_nest():
 
 # ---- values -----------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("schedule", EXAMPLES, ids=IDS)
 def test_schedules_are_values(schedule):
     again = eval(repr(schedule), vars(schedules))
@@ -162,28 +173,32 @@ def test_numpy_arguments_become_plain_numbers():
 
 # ---- errors -----------------------------------------------------------------------------------
 
-@pytest.mark.parametrize(("make", "error", "words"), [
-    (lambda: constant(math.nan), ValueError, "constant: value must be finite"),
-    (lambda: constant("fast"), TypeError, "constant: value must be a number"),
-    (lambda: linear(0.0, math.inf, 3), ValueError, "linear: end must be finite"),
-    (lambda: linear(0.0, 1.0, 0), ValueError, "linear: steps must be at least 1"),
-    (lambda: cosine(1.0, 2.5), TypeError, "cosine: steps must be an integer"),
-    (lambda: cosine(1.0, 10, end=-math.inf), ValueError, "cosine: end must be finite"),
-    (lambda: warmup(1.0, -1), ValueError, "warmup: steps must be at least 0"),
-    (lambda: warmup_cosine(1.0, -1, 5), ValueError, "warmup_cosine: warmup_steps must be"),
-    (lambda: warmup_cosine(1.0, 5, 5), ValueError, "warmup_cosine: total_steps includes"),
-    (lambda: join([], []), ValueError, "join: schedules must not be empty"),
-    (lambda: join([0.1], []), TypeError, r"join: schedules\[0\] must be callable"),
-    (lambda: join([constant(1)], [3]), ValueError, "join: boundaries must be one fewer"),
-    (lambda: join([constant(1)] * 3, [3, 3]), ValueError, "join: boundaries must increase"),
-    (lambda: join([constant(1)] * 2, [0]), ValueError, "join: boundaries must increase"),
-    (lambda: join([constant(1)] * 2, [1.5]), TypeError, "join: boundaries must be integers"),
-    (lambda: join([lambda n: 1.0], []).config(), TypeError, "has no config"),
-    (lambda: from_config({"schedule": "os.system"}), ValueError, "schedule must be one of"),
-    (lambda: from_config({}), ValueError, "schedule must be one of"),
-    (lambda: from_config({"schedule": "constant", "v": 1}), ValueError, "unknown arguments"),
-    (lambda: from_config({"schedule": "constant"}), ValueError, "constant: .*missing"),
-])
+
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (lambda: constant(math.nan), ValueError, "constant: value must be finite"),
+        (lambda: constant("fast"), TypeError, "constant: value must be a number"),
+        (lambda: linear(0.0, math.inf, 3), ValueError, "linear: end must be finite"),
+        (lambda: linear(0.0, 1.0, 0), ValueError, "linear: steps must be at least 1"),
+        (lambda: cosine(1.0, 2.5), TypeError, "cosine: steps must be an integer"),
+        (lambda: cosine(1.0, 10, end=-math.inf), ValueError, "cosine: end must be finite"),
+        (lambda: warmup(1.0, -1), ValueError, "warmup: steps must be at least 0"),
+        (lambda: warmup_cosine(1.0, -1, 5), ValueError, "warmup_cosine: warmup_steps must be"),
+        (lambda: warmup_cosine(1.0, 5, 5), ValueError, "warmup_cosine: total_steps includes"),
+        (lambda: join([], []), ValueError, "join: schedules must not be empty"),
+        (lambda: join([0.1], []), TypeError, r"join: schedules\[0\] must be callable"),
+        (lambda: join([constant(1)], [3]), ValueError, "join: boundaries must be one fewer"),
+        (lambda: join([constant(1)] * 3, [3, 3]), ValueError, "join: boundaries must increase"),
+        (lambda: join([constant(1)] * 2, [0]), ValueError, "join: boundaries must increase"),
+        (lambda: join([constant(1)] * 2, [1.5]), TypeError, "join: boundaries must be integers"),
+        (lambda: join([lambda n: 1.0], []).config(), TypeError, "has no config"),
+        (lambda: from_config({"schedule": "os.system"}), ValueError, "schedule must be one of"),
+        (lambda: from_config({}), ValueError, "schedule must be one of"),
+        (lambda: from_config({"schedule": "constant", "v": 1}), ValueError, "unknown arguments"),
+        (lambda: from_config({"schedule": "constant"}), ValueError, "constant: .*missing"),
+    ],
+)
 def test_bad_arguments_are_named(make, error, words):
     with pytest.raises(error, match=words):
         make()

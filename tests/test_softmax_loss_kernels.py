@@ -1,8 +1,8 @@
-"""softmax_* and cross_entropy_* against the formulas in extended precision: all layouts, special rows, labels, thread counts."""
+"""softmax_* and cross_entropy_* against formulas in extended precision: layouts, special rows, labels, threads."""
 
 import numpy as np
 import pytest
-from kernel_testing import FLOATS, guarded, same_bits_at_any_thread_count, tier, unaligned
+from kernel_testing import FLOATS, guarded, same_bits_at_any_thread_count, unaligned
 
 from fastgd import _core
 
@@ -199,9 +199,7 @@ def test_label_types_and_ignored_rows(tier, reduction, label_type):
         x[label == ignore] = np.nan  # must not be looked at
         with np.errstate(invalid="ignore"):
             losses, _, counts = reference(x, label, ignore)
-        loss, lse, count = same_bits_at_any_thread_count(
-            lambda a=(x, label): forward(*a, reduction, "f32", ignore)
-        )
+        loss, lse, count = same_bits_at_any_thread_count(lambda a=(x, label): forward(*a, reduction, "f32", ignore))
         assert count[0] == counts.sum() < rows
         assert np.allclose(loss, reduced(losses, counts, reduction), rtol=2e-6, atol=2e-6)
         g = np.ones(rows if reduction == "none" else 1, np.float32)
@@ -210,6 +208,18 @@ def test_label_types_and_ignored_rows(tier, reduction, label_type):
         scale = 1 / counts.sum() if reduction == "mean" else 1
         assert np.allclose(dx[counts].sum(axis=1), 0, atol=1e-5 * scale)
         assert (dx[counts, label[counts].astype(np.int64)] < 0).all()
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_a_class_may_be_ignored(tier, reduction):
+    x, label = problem(100, 5, "f32")
+    losses, _, counts = reference(x, label, ignore=3)
+    loss, lse, count = forward(x, label, reduction, "f32", ignore=3)
+    assert 0 < count[0] == counts.sum() < 100
+    assert np.allclose(loss, reduced(losses, counts, reduction), rtol=2e-6, atol=2e-6)
+    g = np.ones(100 if reduction == "none" else 1, np.float32)
+    dx = backward(g, x, lse, label, count, reduction, "f32", ignore=3)
+    assert (dx[~counts] == 0).all() and (dx[counts] != 0).all()
 
 
 def test_nothing_counts(tier):

@@ -31,10 +31,11 @@
 #define MICRO_NR (MICRO_NV * MICRO_LANES)
 
 /* Products up to this many multiply-adds are one work item and pack nothing that can be read in
- * place; larger ones are cut into items of about ITEM_WORK. */
+ * place; larger ones are cut into items of GEMM_ITEM_WORK, or larger ones if there would be more
+ * than GEMM_MAX_ITEMS: few enough to reuse the caches, enough to keep 16 threads evenly busy. */
 #define GEMM_SMALL (64.0 * 64.0 * 64.0)
 #define GEMM_ITEM_WORK (512.0 * 1024.0)
-#define GEMM_MAX_ITEMS 512.0
+#define GEMM_MAX_ITEMS 128.0
 /* Below this many work items a product is also cut along k. */
 #define GEMM_FEW_ITEMS 16
 
@@ -143,8 +144,10 @@ static void G(cut)(const fgd_gemm_args *g, gemm_cut *cut)
     if (cut->batch * g->m == 0 || (g->n == 0 && !g->row_sum))
         cut->units = 0;
 
-    /* The micro-kernel reads a by any strides, but wants rows of b contiguous. */
-    const int pack_a = !small, pack_b = g->b_cs != 1 || !small;
+    /* The micro-kernel reads a by any strides, but wants rows of b contiguous.  Packing pays when
+     * the panels are read often enough: those of a once for each panel of b and conversely. */
+    const int pack_a = !small && cut->a.panels > 1;
+    const int pack_b = g->b_cs != 1 || (!small && g->m > MICRO_UNPACKED_ROWS);
     cut->pack_outer = cut->outer_is_b ? pack_b : pack_a;
     cut->pack_inner = cut->outer_is_b ? pack_a : pack_b;
 
@@ -220,8 +223,8 @@ static void G(pack_panel)(T *dst, int64_t width, const T *src, int64_t count, in
 {
     int64_t p = 0;
     if (along == 1 && across != 1)
-        for (; p + MICRO_LANES <= k; p += MICRO_LANES)
-            for (int64_t i = (count - 1) / MICRO_LANES * MICRO_LANES; i >= 0; i -= MICRO_LANES)
+        for (int64_t i = (count - 1) / MICRO_LANES * MICRO_LANES; i >= 0; i -= MICRO_LANES)
+            for (p = 0; p + MICRO_LANES <= k; p += MICRO_LANES)
                 G(transpose)(dst + p * width + i, width, src + i * across + p, across, count - i);
     for (; p < k; p++)
         if (across == 1)
@@ -402,8 +405,9 @@ static void G(run_item)(const G(job) *job, const G(item) *item, int strip_is_new
     const int64_t q1 = G(min)(q0 + cut->per_segment, cut->k_blocks);
     const int64_t k0 = q0 * FGD_GEMM_KC, k1 = G(min)(q1 * FGD_GEMM_KC, g->k);
 
-    G(view) a = G(direct_view)(job->a + G(batch_offset)(g, g->a_batch, item->batch), g->a_rs, g->a_cs);
-    G(view) b = G(direct_view)(job->b + G(batch_offset)(g, g->b_batch, item->batch), g->b_cs, g->b_rs);
+    const T *a_x = job->a + G(batch_offset)(g, g->a_batch, item->batch);
+    const T *b_x = job->b + G(batch_offset)(g, g->b_batch, item->batch);
+    G(view) a = G(direct_view)(a_x, g->a_rs, g->a_cs), b = G(direct_view)(b_x, g->b_cs, g->b_rs);
     G(view) *outer = cut->outer_is_b ? &b : &a, *inner = cut->outer_is_b ? &a : &b;
     const gemm_side *outer_side = cut->outer_is_b ? &cut->b : &cut->a;
     const gemm_side *inner_side = cut->outer_is_b ? &cut->a : &cut->b;
@@ -542,6 +546,7 @@ FGD_RUN(gemm)
 #undef MICRO_NR
 #undef MICRO_MR
 #undef MICRO_NV
+#undef MICRO_UNPACKED_ROWS
 #undef MICRO_HEIGHTS
 #undef MICRO_MM
 #undef MICRO_LANES

@@ -4,6 +4,7 @@
 
 #define MICRO_MR 6
 #define MICRO_NV 2
+#define MICRO_UNPACKED_ROWS 48
 #define MICRO_HEIGHTS(X) X(1) X(2) X(3) X(4) X(5) X(6)
 #define MICRO_MASK __m256i
 
@@ -39,13 +40,17 @@ static inline void G(transpose)(float *dst, int64_t dst_rs, const float *src, in
     const float *row[8];
     for (int i = 0; i < 8; i++)
         row[i] = src + (i < rows ? i : 0) * src_rs;
-    for (int p = 0; p < 8; p += 4, dst += 4 * dst_rs) {
-        __m256 z[4];
-        UNROLL for (int r = 0; r < 4; r++)
-            z[r] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(row[r] + p)),
-                                        _mm_loadu_ps(row[r + 4] + p), 1);
-        const __m256 lo01 = _mm256_unpacklo_ps(z[0], z[1]), hi01 = _mm256_unpackhi_ps(z[0], z[1]);
-        const __m256 lo23 = _mm256_unpacklo_ps(z[2], z[3]), hi23 = _mm256_unpackhi_ps(z[2], z[3]);
+    __m256 z[4][2];
+    UNROLL for (int r = 0; r < 4; r++)
+        UNROLL for (int q = 0; q < 2; q++)
+            z[r][q] = _mm256_insertf128_ps(
+                _mm256_castps128_ps256(_mm_loadu_ps(row[r] + 4 * q)),
+                _mm_loadu_ps(row[r + 4] + 4 * q), 1);
+    UNROLL for (int q = 0; q < 2; q++, dst += 4 * dst_rs) {
+        const __m256 lo01 = _mm256_unpacklo_ps(z[0][q], z[1][q]);
+        const __m256 hi01 = _mm256_unpackhi_ps(z[0][q], z[1][q]);
+        const __m256 lo23 = _mm256_unpacklo_ps(z[2][q], z[3][q]);
+        const __m256 hi23 = _mm256_unpackhi_ps(z[2][q], z[3][q]);
         _mm256_storeu_ps(dst, _mm256_shuffle_ps(lo01, lo23, 0x44));
         _mm256_storeu_ps(dst + dst_rs, _mm256_shuffle_ps(lo01, lo23, 0xee));
         _mm256_storeu_ps(dst + 2 * dst_rs, _mm256_shuffle_ps(hi01, hi23, 0x44));
@@ -59,13 +64,15 @@ static inline void G(transpose)(double *dst, int64_t dst_rs, const double *src, 
     const double *row[4];
     for (int i = 0; i < 4; i++)
         row[i] = src + (i < rows ? i : 0) * src_rs;
-    for (int p = 0; p < 4; p += 2, dst += 2 * dst_rs) {
-        __m256d z[2];
-        UNROLL for (int r = 0; r < 2; r++)
-            z[r] = _mm256_insertf128_pd(_mm256_castpd128_pd256(_mm_loadu_pd(row[r] + p)),
-                                        _mm_loadu_pd(row[r + 2] + p), 1);
-        _mm256_storeu_pd(dst, _mm256_unpacklo_pd(z[0], z[1]));
-        _mm256_storeu_pd(dst + dst_rs, _mm256_unpackhi_pd(z[0], z[1]));
+    __m256d z[2][2];
+    UNROLL for (int r = 0; r < 2; r++)
+        UNROLL for (int q = 0; q < 2; q++)
+            z[r][q] = _mm256_insertf128_pd(
+                _mm256_castpd128_pd256(_mm_loadu_pd(row[r] + 2 * q)),
+                _mm_loadu_pd(row[r + 2] + 2 * q), 1);
+    UNROLL for (int q = 0; q < 2; q++, dst += 2 * dst_rs) {
+        _mm256_storeu_pd(dst, _mm256_unpacklo_pd(z[0][q], z[1][q]));
+        _mm256_storeu_pd(dst + dst_rs, _mm256_unpackhi_pd(z[0][q], z[1][q]));
     }
 }
 #endif

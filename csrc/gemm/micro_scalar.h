@@ -5,6 +5,7 @@
 
 #define MICRO_MR 4
 #define MICRO_NV 2
+#define MICRO_UNPACKED_ROWS 48
 #define MICRO_HEIGHTS(X) X(1) X(2) X(3) X(4)
 #define MICRO_LANES ((int)(16 / sizeof(T)))
 #define MICRO_VEC G(micro_vec)

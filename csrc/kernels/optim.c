@@ -197,7 +197,8 @@ FGD_INLINE void FGD_T_FN(adam_vector)(const FGD_T_FN(adam_coef) *c, T *p, const 
 
     vec denominator = V(fma)(V(sqrt)(v1), V(set1)(c->inv_sqrt_bc2), V(set1)(c->eps));
     vec update = V(div)(V(mul)(V(set1)(c->neg_step), m1), denominator);
-    FGD_T_FN(store_part)(p, V(fma)(param, V(set1)(c->p_scale), update), n);
+    param = V(mul)(param, V(set1)(c->p_scale));
+    FGD_T_FN(store_part)(p, V(add)(param, update), n);
 }
 
 FGD_INLINE void FGD_T_FN(adam_piece)(const FGD_T_FN(adam_coef) *coef, T *p, const T *g, T *m, T *v,
@@ -275,19 +276,29 @@ FGD_RUN(adam_step)
 
 /* ---- the norm of all gradients ----------------------------------------------------------- */
 
-/* In double, element i in lane i mod 16, lanes folded by halves: no square overflows in float32,
- * and the order is fixed. */
-static double FGD_T_FN(sum_of_squares)(const T *g, int64_t n)
+/* Squares are summed in double, so that none of a float overflows: element i of a piece in lane
+ * i mod 16, over all pieces of a unit; then the lanes by halves, then the units in order. */
+enum { FGD_T_FN(SQUARE_LANES) = 16 };
+
+static void FGD_T_FN(add_squares)(double *lane, const T *g, int64_t n)
 {
-    enum { WIDE = 16 };
-    double lane[WIDE] = { 0 };
+    enum { N = FGD_T_FN(SQUARE_LANES) };
+    double sum[N];                      /* a copy, which stays in registers */
+    for (int l = 0; l < N; l++)
+        sum[l] = lane[l];
     int64_t i = 0;
-    for (; i + WIDE <= n; i += WIDE)
-        for (int l = 0; l < WIDE; l++)
-            lane[l] += (double)g[i + l] * (double)g[i + l];
-    for (; i < n; i++)
-        lane[i % WIDE] += (double)g[i] * (double)g[i];
-    for (int half = WIDE / 2; half > 0; half /= 2)
+    for (; i + N <= n; i += N)
+        for (int l = 0; l < N; l++)
+            sum[l] += (double)g[i + l] * (double)g[i + l];
+    for (int l = 0; l < N; l++)
+        lane[l] = sum[l];
+    for (int l = 0; i + l < n; l++)
+        lane[l] += (double)g[i + l] * (double)g[i + l];
+}
+
+static double FGD_T_FN(fold_squares)(double *lane)
+{
+    for (int half = FGD_T_FN(SQUARE_LANES) / 2; half > 0; half /= 2)
         for (int l = 0; l < half; l++)
             lane[l] += lane[l + half];
     return lane[0];
@@ -296,9 +307,12 @@ static double FGD_T_FN(sum_of_squares)(const T *g, int64_t n)
 /* The first segment whose own sum of squares is not finite; -1 if only their total is not. */
 static int64_t FGD_T_FN(first_nonfinite)(const fgd_grad_norm_args *a, void *const *g)
 {
-    for (int64_t s = 0; s < a->n_segments; s++)
-        if (!isfinite(FGD_T_FN(sum_of_squares)(g[s], a->tail[s])))
+    for (int64_t s = 0; s < a->n_segments; s++) {
+        double lane[FGD_T_FN(SQUARE_LANES)] = { 0 };
+        FGD_T_FN(add_squares)(lane, g[s], a->tail[s]);
+        if (!isfinite(FGD_T_FN(fold_squares)(lane)))
             return s;
+    }
     return -1;
 }
 
@@ -308,11 +322,11 @@ static void FGD_T_FN(grad_norm_units)(const fgd_grad_norm_args *a, void *const *
 {
     cut_walk w = cut_walk_begin(a->tail, 1, a->n_segments, begin, begin);
     for (int64_t u = begin; u < end; u++) {
-        double sum = 0;
+        double lane[FGD_T_FN(SQUARE_LANES)] = { 0 };
         w.flat_end += FGD_UNIT_ELEMS;
         while (cut_walk_next(&w))
-            sum += FGD_T_FN(sum_of_squares)((const T *)g[w.segment] + w.from, w.to - w.from);
-        partial[u] = sum;
+            FGD_T_FN(add_squares)(lane, (const T *)g[w.segment] + w.from, w.to - w.from);
+        partial[u] = FGD_T_FN(fold_squares)(lane);
     }
 }
 

@@ -132,6 +132,9 @@ FGD_INLINE T FGD_T_FN(reduce_block)(int kind, const T *x, int64_t n)
     const vec identity = V(set1)(FGD_T_FN(reduce_identity)(kind));
     vec c0 = identity, c1 = identity, c2 = identity, c3 = identity;
     int64_t i = 0;
+    if (n <= LANES)             /* the three empty chains change nothing */
+        return FGD_T_FN(reduce_lanes)(
+            kind, FGD_T_FN(reduce_combine)(kind, identity, FGD_T_FN(reduce_load_n)(kind, x, n)));
     for (; i + FGD_SUM_CHAINS * LANES <= n; i += FGD_SUM_CHAINS * LANES) {
         c0 = FGD_T_FN(reduce_combine)(kind, c0, V(load)(x + i));
         c1 = FGD_T_FN(reduce_combine)(kind, c1, V(load)(x + i + LANES));
@@ -320,5 +323,18 @@ FGD_RUN(reduce)
 /* ---- argmax ------------------------------------------------------------------------------ */
 
 FGD_INLINE int FGD_T_FN(argmax_beats)(T x, T best) { return x > best || (x != x && best == best); }
+
+/* Two passes, both on whole vectors: what the maximum is, then where it is first. */
+static int64_t FGD_T_FN(argmax_row)(const T *x, int64_t r)
+{
+    const T max = FGD_T_FN(reduce_row)(REDUCE_MAX, x, r);
+    const vec vmax = V(set1)(max);
+    int64_t i = 0;
+    for (; max == max && i + LANES <= r && !V(mask_any)(V(eq)(V(load)(x + i), vmax)); i += LANES)
+        ;
+    while (max == max ? x[i] != max : x[i] == x[i])
+        i++;
+    return i;
+}
 
 #include "argmax.inc"

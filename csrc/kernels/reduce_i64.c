@@ -11,6 +11,16 @@
 
 FGD_INLINE int FGD_T_FN(argmax_beats)(T x, T best) { return x > best; }
 
+static int64_t FGD_T_FN(argmax_row)(const T *x, int64_t r)
+{
+    int64_t at = 0;
+    T best = x[0];
+    for (int64_t i = 1; i < r; i++)
+        if (FGD_T_FN(argmax_beats)(x[i], best))
+            at = i, best = x[i];
+    return at;
+}
+
 #include "argmax.inc"
 
 FGD_INLINE int64_t FGD_T_FN(reduce_combine)(int kind, int64_t acc, int64_t x)

@@ -45,3 +45,14 @@ static inline void f64_istore_pairs(void *p, nf64 x, nf64 y)
     _mm256_storeu_si256((__m256i *)p, _mm256_unpacklo_epi64(x, y));
     _mm256_storeu_si256((__m256i *)p + 1, _mm256_unpackhi_epi64(x, y));
 }
+
+static inline void f32_widen(vf32 a, vf64 *lower, vf64 *upper)
+{
+    *lower = _mm256_cvtps_pd(_mm256_castps256_ps128(a));
+    *upper = _mm256_cvtps_pd(_mm256_extractf128_ps(a, 1));
+}
+static inline vf32 f32_narrow(vf64 lower, vf64 upper)
+{
+    return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm256_cvtpd_ps(lower)),
+                                _mm256_cvtpd_ps(upper), 1);
+}

@@ -55,3 +55,14 @@ static inline void f64_istore_pairs(void *p, nf64 x, nf64 y)
     _mm512_storeu_si512(p, _mm512_unpacklo_epi64(x, y));
     _mm512_storeu_si512((char *)p + 64, _mm512_unpackhi_epi64(x, y));
 }
+
+static inline void f32_widen(vf32 a, vf64 *lower, vf64 *upper)
+{
+    *lower = _mm512_cvtps_pd(_mm512_castps512_ps256(a));
+    *upper = _mm512_cvtps_pd(f32_upper_half(a));
+}
+static inline vf32 f32_narrow(vf64 lower, vf64 upper)
+{
+    return _mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps(lower)),
+                              _mm512_cvtpd_ps(upper), 1);
+}

@@ -40,3 +40,13 @@ static inline void f64_istore_pairs(void *p, nf64 x, nf64 y)
     const int64_t pairs[4] = {x[0], y[0], x[1], y[1]};
     memcpy(p, pairs, sizeof pairs);
 }
+
+static inline void f32_widen(vf32 a, vf64 *lower, vf64 *upper)
+{
+    *lower = (vf64){a[0], a[1]};
+    *upper = (vf64){a[2], a[3]};
+}
+static inline vf32 f32_narrow(vf64 lower, vf64 upper)
+{
+    return (vf32){(float)lower[0], (float)lower[1], (float)upper[0], (float)upper[1]};
+}

@@ -1,6 +1,6 @@
 /* One small vector type per tier, float32 and float64.  This file chooses the tier's header and
- * states what each of them must define; simd/vmath.h then writes exp, log, tanh, erf and sigmoid
- * once over it.
+ * states what each of them must define; simd/vmath.h then writes exp, log, tanh, erf and so
+ * on once over it.
  *
  * For each type X in {f32, f64} with element type T (float, double):
  *   X_LANES            elements in a vector (a compile-time constant; scalar tier: a small fixed
@@ -25,6 +25,7 @@
  *   X_iset1 X_iadd X_isub X_iand X_ior X_ixor X_ishl X_ishr   on nX; shifts by a constant,
  *                      ishr logical
  *   X_hsum(v) X_hmax(v) X_hmin(v)   across lanes in a fixed tree (halves onto halves)
+ *   f32_widen(a, &l, &u)  f32_narrow(l, u)   a float32 vector as two of float64 and back
  * and for simd/philox.h, on nf64:
  *   f64_imul_low(a, b)         64-bit products of the low halves of the lanes
  *   f64_istore_pairs(p, x, y)  x0 y0 x1 y1 ... in the lane order of f64_interleaved_numbers()
@@ -34,7 +35,7 @@
  *   X_ldexp(a, n)      a * 2^n; n integral (any value), 2^-24 <= |a| <= 2^24; overflows to
  *                      infinity, underflows gradually (or to zero under FTZ)
  *   X_frexp(a, &e)     m and e with a = m * 2^e, 3/4 <= m < 3/2; a positive and normal
- *   X_exp X_log X_tanh X_erf X_sigmoid X_expm1 X_log1p X_sin X_cos     (simd/vmath.h)
+ *   X_exp X_log X_expm1 X_log1p X_tanh X_sigmoid X_erf X_sin X_cos X_pow      (simd/vmath.h)
  *
  * Typed kernels use T, vec, mask, ivec, LANES, V(op) and FGD_T_SUFFIX from simd/f32.h or
  * simd/f64.h: V(add)(a, b) is f32_add(a, b) under the first.

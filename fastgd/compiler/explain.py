@@ -26,7 +26,8 @@ def explain(replay: Any, profile: bool = False) -> str:
         if i == lowered.commit_from:
             lines.append("-- commit: writes parameters and state --")
         how = "team" if facts["parallel"] else "one thread"
-        text = f"{i:3d} {call.kernel:22s} {outs}  [{' + '.join(names)}]  {_size(facts['bytes'])}, {_flops(facts['flops'])}, {how}"
+        cost = f"{_size(facts['bytes'])}, {_flops(facts['flops'])}, {how}"
+        text = f"{i:3d} {call.kernel:22s} {outs}  [{' + '.join(names)}]  {cost}"
         if facts["barrier_before"]:
             text += ", barrier before"
         if group.note:

@@ -20,6 +20,7 @@ import functools
 import threading
 import types
 import warnings
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -29,36 +30,60 @@ from .. import _core
 from .._core import FastgdError, NotOffered
 from ..tensor import Tensor, as_tensor
 from . import explain as _explain
+from .backward import record_backward
 from .lower import Lowered, constant_storage, lower
 from .passes import resolve
-from .program import PERSISTENT
+from .program import PERSISTENT, Program
 from .trace import Trace
 
 MAX_PLANS = 16
+RECORD_AGAIN = frozenset(10**k for k in range(1, 10))  # calls at which a function is recorded again
 
 
 class Recording:
-    """One recording: the finished program and how its results go back to the caller."""
+    """One recording: the finished program and how its results go back to the caller.
 
-    def __init__(self, function: Callable, args: list[Any], rebuild: Callable) -> None:
+    If results are still on the tape at return (a compiled forward pass), their backward pass is recorded
+    too and becomes a program of its own; what it reads of the forward pass becomes extra outputs.
+
+    Attributes
+    ----------
+    program, backward : Program, Backward or None
+    tree : nested tuple
+        The structure of the result, tensors replaced by their numbers.
+    left : dict
+        How `.grad` of parameters is left; see Trace.finish.
+    """
+
+    def __init__(self, function: Callable, args: list[Any], requires_grad: list[bool], rebuild: Callable) -> None:
         made_after = _core.storage_count()
         self.trace = Trace()
         flat = [self.trace.add_input(a) if isinstance(a, _core.Aval) else a for a in args]
+        self.arguments = [a for a in flat if isinstance(a, Tensor) and a.storage is None]
+        for tensor, required in zip(self.arguments, requires_grad, strict=True):
+            tensor._requires_grad = required
         positional, keywords = rebuild(flat)
         previous = _core.set_trace(self.trace)
         try:
             result = function(*positional, **keywords)
             outputs: list[Tensor] = []
             self.tree = _flatten(result, outputs)
-            if any(t._requires_grad and t._node is not None for t in outputs) and _core.is_grad_enabled():
-                outputs = [t.detach() for t in outputs]
-            self.left = self.trace.finish(outputs)
+            self.n_outputs = len(outputs)
+            self.backward = record_backward(self.trace, outputs, self.arguments) if _core.is_grad_enabled() else None
+            extra = self.backward.extra_outputs if self.backward else []
+            self.left = self.trace.finish(outputs, extra)
+            if any(r and t._grad is not None for t, r in zip(self.arguments, requires_grad, strict=True)):
+                raise NotOffered(
+                    "compile: backward() inside the function reaches an argument that requires grad; let the function "
+                    "refer to that tensor itself, or return the loss and call backward() outside"
+                )
         finally:
             _core.set_trace(previous)
-        self.n_outputs = len(outputs)
         self.program = self.trace.program
         self.lines = self.program.fingerprint(made_after)
         self.lines.append(("grads", tuple((id(p), i) for p, i in self.left["grads_out"]), self.tree, ()))
+        if self.backward:
+            self.lines += self.backward.program.fingerprint(made_after)
 
     def difference(self, other: Recording) -> str | None:
         """The first operation in which two recordings differ, in words."""
@@ -80,10 +105,10 @@ class CompiledFunction:
 
     Methods
     -------
-    explain(profile=False)
-        The program of the last call, one line per kernel call: shapes, bytes, flops, what was fused.
-    memory()
-        Bytes of the last call's plan by kind, known before anything runs.
+    explain(*args, profile=False)
+        The program, one line per kernel call: shapes, bytes, flops, what was fused; optionally times.
+    memory(*args)
+        Bytes of the plan by kind, known before anything runs.
     """
 
     def __init__(self, function: Callable, precision: str = "fp32") -> None:
@@ -97,6 +122,7 @@ class CompiledFunction:
         self._last: Any = None
         self._calls = 0
         self._arena: Any = None
+        self._bound: weakref.WeakSet = weakref.WeakSet()  # plans that use the arena
         self._lock = threading.Lock()
         self._names_in, self._names, self._cells = _references(function)
         self._name = getattr(function, "__name__", type(function).__name__)
@@ -113,27 +139,39 @@ class CompiledFunction:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if _core.is_tracing():  # inside another compiled function: part of its program
             return self._function(*args, **kwargs)
-        flat, rebuild, layout = (args, None, None) if not kwargs else _flat_arguments(args, kwargs)
         with self._lock:
-            tensors: list = []
-            replay = self._last
-            self._calls += 1
-            if (
-                replay is None
-                or replay.stale
-                or replay.output_tree[1] != layout
-                or self._calls in (10, 100, 1_000, 10_000, 100_000, 1_000_000)
-                or not replay.matches(flat, tensors)
-            ):
-                if rebuild is None and any(isinstance(a, (list, tuple, dict)) for a in args):
-                    flat, rebuild, layout = _flat_arguments(args, kwargs)
-                flat = tuple([_bindable(a) for a in flat])
-                tensors = []
-                replay = self._find(flat, layout, tensors) or self._build(flat, layout, rebuild, tensors)
-                self._check_again(replay, flat, rebuild)
-                self._last = replay
+            replay, tensors = self._ready(args, kwargs)
             results = replay.run(tensors)
+        backward = replay.backward
+        if backward is not None:
+            backward.attach(tensors, results)
         return _unflatten(replay.output_tree[0], results)
+
+    def _ready(self, args: tuple, kwargs: dict) -> tuple[Any, list]:
+        """The plan for these arguments, recorded if there is none, and the tensors to bind."""
+        flat, rebuild, layout = (args, None, None) if not kwargs else _flat_arguments(args, kwargs)
+        tensors: list = []
+        replay = self._last
+        self._calls += 1
+        if (
+            replay is not None
+            and not replay.stale
+            and replay.output_tree[1] == layout
+            and self._calls not in RECORD_AGAIN
+            and replay.matches(flat, tensors)
+        ):
+            return replay, tensors
+        if rebuild is None and any(isinstance(a, (list, tuple, dict)) for a in args):
+            flat, rebuild, layout = _flat_arguments(args, kwargs)
+        flat = tuple([_bindable(a) for a in flat])
+        tensors = []
+        replay = self._find(flat, layout, tensors)
+        if replay is None:
+            replay = self._build(flat, layout, rebuild, tensors)
+        elif self._calls in RECORD_AGAIN:
+            self._check_again(replay, flat, rebuild)
+        self._last = replay
+        return replay, tensors
 
     # ---- plans ----
 
@@ -155,7 +193,8 @@ class CompiledFunction:
     def _record(self, flat: tuple, rebuild: Any, layout: Any = None) -> Recording:
         if rebuild is None:
             rebuild = (lambda values: (values, {})) if layout is None else functools.partial(_rebuild_arguments, layout)
-        return Recording(self._function, [_expected(a) for a in flat], rebuild)
+        requires_grad = [getattr(a, "_requires_grad", False) for a in flat if isinstance(a, (Tensor, np.ndarray))]
+        return Recording(self._function, _avals(flat), requires_grad, rebuild)
 
     def _build(self, flat: tuple, layout: Any, rebuild: Any, tensors: list) -> Any:
         first = self._record(flat, rebuild, layout)
@@ -163,33 +202,34 @@ class CompiledFunction:
         difference = first.difference(recording)
         if difference:
             raise FastgdError(
-                "compile: the function does different things when it is recorded twice; it must not depend on counters, "
-                f"time or random choices of its own. {difference}"
+                "compile: the function does different things when it is recorded twice; it must not depend on "
+                f"counters, time or random choices of its own. {difference}"
             )
         lowered = lower(recording.program)
-        replay = self._bind(recording, lowered)
+        replay = self._bind(recording.program, lowered, recording.left["grads_out"], recording.trace.optimizers)
         replay.output_tree = (recording.tree, layout)
-        expected = tuple([_expected(a) for a in flat])
+        if recording.backward is not None:
+            replay.backward = recording.backward.build(self._bind, self._lock)
+        pattern = [(g.parameter, g.entry is None) for g in recording.trace.gradients.values()]
+        required = [t._requires_grad for t in recording.arguments]
         names = tuple(
             n for n in self._names if n in self._names_in and not isinstance(self._names_in[n], types.ModuleType)
         )
-        pattern = [(g.parameter, g.entry is None) for g in recording.trace.gradients.values()]
-        replay.guard(expected, self._names_in, names, self._cells, pattern)
-        tensors.extend(a for a, e in zip(flat, expected, strict=True) if isinstance(e, _core.Aval))
+        replay.guard(tuple(_avals(flat)), required, self._names_in, names, self._cells, pattern)
+        tensors.extend(a for a in flat if isinstance(a, (Tensor, np.ndarray)))
         self._recordings[id(replay)] = recording
         self._plans.append(replay)
         if len(self._plans) > MAX_PLANS:
             warnings.warn(
-                f"compile: {self._name} needs more than {MAX_PLANS} plans; the oldest is dropped. Arguments "
-                "that change at every call should be tensors, and batches should have one size",
+                f"compile: {self._name} needs more than {MAX_PLANS} plans; the oldest is dropped. Arguments that "
+                "change at every call should be tensors, and batches should have one size",
                 stacklevel=3,
             )
             del self._recordings[id(self._plans.pop(0))]
         return replay
 
     def _check_again(self, replay: Any, flat: tuple, rebuild: Any) -> None:
-        if self._calls not in (10, 100, 1_000, 10_000, 100_000, 1_000_000):
-            return
+        """Catches what the guards do not cover; see the text of this module."""
         again = self._record(flat, rebuild, replay.output_tree[1])
         difference = self._recordings[id(replay)].difference(again)
         if difference:
@@ -201,9 +241,8 @@ class CompiledFunction:
                 f"Its plan was dropped; {difference}"
             )
 
-    def _bind(self, recording: Recording, lowered: Lowered) -> Any:
+    def _bind(self, program: Program, lowered: Lowered, grads_out: list, optimizers: list) -> Any:
         """Says where each slot's memory comes from."""
-        program, left = recording.program, recording.left
         inputs = {id(v): i for i, v in enumerate(program.inputs)}
         outputs = {id(resolve(v)) for v in program.outputs}
         fixed, in_slots, grad_in, arena_slots, rng_slot = [], {}, [], [], 0
@@ -226,7 +265,7 @@ class CompiledFunction:
         written = {
             id(v.binding.storage): v.binding.storage
             for call in lowered.calls
-            for v in (x for node in call.group.all_nodes for x in node.outputs)
+            for v in call.written_values()
             if v.storage in PERSISTENT and not isinstance(v.binding, tuple)
         }
         grads_written = {
@@ -243,8 +282,8 @@ class CompiledFunction:
             grad_in=[(slot, p, id(p) in grads_written) for slot, p in grad_in],
             outputs=[(lowered.slot_of[id(resolve(v))], v.aval) for v in program.outputs],
             written=list(written.values()),
-            grads_out=left["grads_out"],
-            optimizers=recording.trace.optimizers,
+            grads_out=grads_out,
+            optimizers=optimizers,
             rng_slot=rng_slot,
             n_random=program.n_random,
             arena_slots=arena_slots,
@@ -254,35 +293,45 @@ class CompiledFunction:
         )
         if self._arena is None or self._arena.nbytes < lowered.arena_bytes:
             self._arena = _core.new_storage(max(lowered.arena_bytes, 64))
-            for other in self._plans:
+            for other in self._bound:
                 other.bind_arena(self._arena)
         replay.bind_arena(self._arena)
+        self._bound.add(replay)
         return replay
 
     # ---- looking at it ----
 
-    def _current(self, what: str) -> Any:
+    def _plan_for(self, what: str, args: tuple, kwargs: dict) -> Any:
+        """The plan for the arguments, made but not run; without arguments that of the last call."""
+        if args or kwargs:
+            with self._lock:
+                return self._ready(args, kwargs)[0]
         if self._last is None:
-            raise FastgdError(f"{what}: call the function once first, so that its shapes are known")
+            raise FastgdError(
+                f"{what}: pass arguments as in a call, or call the function first; shapes are not known yet"
+            )
         return self._last
 
-    def explain(self, profile: bool = False) -> str:
-        """The program of the last call as text; with profile=True, the time of each call of its last profiled run."""
-        return _explain.explain(self._current("explain"), profile)
+    def explain(self, *args: Any, profile: bool = False, **kwargs: Any) -> str:
+        """The program for these arguments (default: of the last call), one line per kernel call.
 
-    def profile(self, *args: Any) -> str:
-        """Runs once with each kernel call timed (the call counts as a step) and explains."""
-        self(*args)
-        replay, tensors = self._last, []
-        if not replay.matches(tuple(_bindable(a) for a in args), tensors):
-            raise FastgdError("profile: the plan does not match its own arguments")
+        With `profile` the function is also run on them, each kernel call timed; it counts as a call.
+        """
+        if not profile:
+            return _explain.explain(self._plan_for("explain", args, kwargs))
+        if not args and not kwargs:
+            raise FastgdError("explain: profile=True runs the function; pass arguments as in a call")
         with self._lock:
+            replay, tensors = self._ready(args, kwargs)
             replay.run(tensors, True)
         return _explain.explain(replay, True)
 
-    def memory(self) -> dict[str, int]:
-        """Bytes of the last call's plan: arena, scratch, outputs, parameters and state."""
-        return _explain.memory(self._current("memory"))
+    def memory(self, *args: Any, **kwargs: Any) -> dict[str, int]:
+        """Bytes that the plan for these arguments needs, by kind, known before anything runs.
+
+        Without arguments: of the last call.  Kinds: arena, outputs, persistent, scratch and their sum, peak.
+        """
+        return _explain.memory(self._plan_for("memory", args, kwargs))
 
 
 def compile(function: Callable | None = None, *, precision: str = "fp32") -> Any:
@@ -317,6 +366,11 @@ def compile(function: Callable | None = None, *, precision: str = "fp32") -> Any
 # ---- arguments and results ----
 
 
+def _avals(flat: tuple) -> list[Any]:
+    """Tensors and arrays as their Aval, other arguments as they are."""
+    return [a.aval if isinstance(a, Tensor) else _core.buffer_aval(a) if isinstance(a, np.ndarray) else a for a in flat]
+
+
 def _bindable(argument: Any) -> Any:
     """Arrays that cannot be bound by pointer as they are become tensors (one conversion per call)."""
     if isinstance(argument, Tensor):
@@ -328,13 +382,6 @@ def _bindable(argument: Any) -> Any:
     if hasattr(argument, "__array__") and not isinstance(argument, (int, float, bool, type)):
         return as_tensor(argument)
     return argument
-
-
-def _expected(argument: Any) -> Any:
-    """What a plan expects of an argument: an Aval of data; the very object of a leaf that may receive a gradient."""
-    if isinstance(argument, Tensor):
-        return argument if argument._requires_grad and argument.is_leaf else argument.aval
-    return _core.buffer_aval(argument) if isinstance(argument, np.ndarray) else argument
 
 
 def _flat_arguments(args: tuple, kwargs: dict) -> tuple[tuple, Callable, Any]:
@@ -378,7 +425,10 @@ def _flatten(result: Any, tensors: list[Tensor]) -> Any:
         return ("dict", *[(k, _flatten(v, tensors)) for k, v in result.items()])
     if result is None or isinstance(result, (int, float, str, bool)):
         return ("value", result)
-    raise FastgdError(f"compile: a compiled function returns tensors, numbers, and lists, tuples or dicts of them, got {type(result).__name__}")
+    raise FastgdError(
+        "compile: a compiled function returns tensors, numbers, and lists, tuples or dicts of them, "
+        f"got {type(result).__name__}"
+    )
 
 
 def _unflatten(tree: Any, results: list[Tensor]) -> Any:

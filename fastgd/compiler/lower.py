@@ -40,6 +40,10 @@ class Call:
     message: Any = None
     group: Group | None = None
 
+    def written_values(self) -> list[Value]:
+        """All values that the call's nodes make, whatever their memory."""
+        return self.group.outputs() if self.group is not None else []
+
 
 @dataclass
 class Lowered:
@@ -131,12 +135,14 @@ def collapse(shape: tuple[int, ...], strides: list[list[int]], keep_last: int = 
     return sizes, steps
 
 
-_OPCODES: dict[str, tuple[int, int]] = {}  # name -> opcode, mask of input dtypes
+_OPCODES: dict[str, tuple[int, int]] = {}
 _OF_BOOLS = {"add": "logical_or", "maximum": "logical_or", "mul": "logical_and", "minimum": "logical_and"}
 
 
 def _opcode(name: str, dtype: Any, target: int = 0) -> int:
-    """The opcode of an operation on inputs of `dtype`; for a cast, `target` is the code of the other dtype."""
+    """The number of a row of csrc/kernels/elementwise.def, which must have an instance for `dtype`.
+
+    A cast goes to the dtype with the code `target`."""
     if not _OPCODES:
         _OPCODES.update({row[0]: (i, row[2]) for i, row in enumerate(_core.tile_ops())})
     if dtype is _core.bool_:
@@ -145,7 +151,8 @@ def _opcode(name: str, dtype: Any, target: int = 0) -> int:
         raise _core.FastgdError(f"no row {name!r} in csrc/kernels/elementwise.def")
     opcode, dtypes = _OPCODES[name]
     if not dtypes >> dtype.code & 1:
-        raise _core.DtypeError(f"{name}: not offered for {dtype}")
+        offered = ", ".join(d.name for d in _core.dtypes if dtypes >> d.code & 1)
+        raise _core.DtypeError(f"{name}: expected one of {offered}, got {dtype.name}")
     if name == "cast":
         pair = {dtype, _core.dtypes[target]}
         if _core.bfloat16 in pair and not pair <= {_core.bfloat16, _core.float32}:
@@ -200,8 +207,8 @@ class TileProgram:
             register[id(out)] = pool.pop() if pool else self._new_register()
             typed = node.inputs[1] if name == "where" else node.inputs[0]
             dtype = typed.aval.dtype
-            code_of = _opcode(name, dtype, imm1 if name == "cast" else 0)
-            self.ops += [code_of, dtype.code, register[id(out)], *operands, _bits(imm0), _bits(imm1)]
+            opcode = _opcode(name, dtype, imm1 if name == "cast" else 0)
+            self.ops += [opcode, dtype.code, register[id(out)], *operands, _bits(imm0), _bits(imm1)]
             for v in {id(v): v for v in node.inputs}.values():
                 if id(v) not in keep and last_use[id(v)] == at:
                     free.setdefault(v.aval.dtype.code, []).append(register[id(v)])
@@ -297,7 +304,7 @@ def _lower_gemm(group: Group) -> Call:
 
     if batch and not any(b_batch) and not ta:
         # One weight for the whole batch: (batch, m) is one long dim of rows, if every operand walks it so.
-        sizes, merged = collapse(shape, [*[s[:-1] + [0] for s in steps], [*a_batch, a_rs, 0]], keep_last=1)
+        sizes, merged = collapse(shape, [*[[*s[:-1], 0] for s in steps], [*a_batch, a_rs, 0]], keep_last=1)
         if len(sizes) <= 2:
             m = m * int(np.prod(batch))
             steps = [[s[-2] if len(sizes) == 2 else 0, full[-1]] for s, full in zip(merged[:-1], steps, strict=True)]
@@ -377,19 +384,17 @@ def _assign_memory(program: Program, calls: list[Call], commit_from: int) -> Low
             used.update((o, holder(i)))
 
     lifetimes: dict[int, list[int]] = {}
-    for key, v in values.items():
+    for key in values:
         h = holder(key)
         span = lifetimes.setdefault(h, [first.get(key, len(calls)), last[key]])
         span[0], span[1] = min(span[0], first.get(key, len(calls))), max(span[1], last[key])
-    buffers = {
-        h: Buffer(values[h].aval.nbytes, *span) for h, span in lifetimes.items() if values[h].storage == "arena"
-    }
+    buffers = {h: Buffer(values[h].aval.nbytes, *span) for h, span in lifetimes.items() if values[h].storage == "arena"}
     arena_bytes = plan_offsets(list(buffers.values()))
 
     slots: list[Value] = []
     slot_of: dict[int, int] = {}
     by_binding: dict[tuple, int] = {}
-    for key, v in values.items():
+    for key in values:
         h = holder(key)
         target = values[h]
         # Values of one persistent storage (before and after a write) are one slot.
@@ -438,5 +443,12 @@ def lower_eager(program: Program) -> Any:
 
 def constant_storage(value: Value) -> Any:
     """Memory that holds a constant which a kernel reads as an operand."""
-    names = {"bool": "bool", "uint8": "uint8", "int32": "int32", "int64": "int64", "float32": "float32", "float64": "float64"}
+    names = {
+        "bool": "bool",
+        "uint8": "uint8",
+        "int32": "int32",
+        "int64": "int64",
+        "float32": "float32",
+        "float64": "float64",
+    }
     return _core.borrow(np.full(value.aval.shape or (1,), value.binding, dtype=names[value.aval.dtype.name]))

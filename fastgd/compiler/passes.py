@@ -122,7 +122,12 @@ def fold_gradient_scale(program: Program) -> None:
         scale, plain = None, []
         for v in fold.gradients(node):
             made = v.producer
-            if made is None or made.op.name != "mul" or made.inputs[1].aval.ndim != 0 or made.inputs[1].storage == "constant":
+            if (
+                made is None
+                or made.op.name != "mul"
+                or made.inputs[1].aval.ndim != 0
+                or made.inputs[1].storage == "constant"
+            ):
                 break
             if len(users[id(v)]) != 1 or id(v) in outputs or scale not in (None, made.inputs[1]):
                 break
@@ -160,10 +165,16 @@ def absorb_row_sums(program: Program) -> None:
     """sum(g, all but the last dim) beside a product that packs g transposed: the product sums as it packs.
 
     The order of the sum is the same by contract (csrc/kernels.def, gemm)."""
-    products = {}
+    products: dict[int, tuple[int, Node]] = {}
     for i, node in enumerate(program.nodes):
         a = node.inputs[0] if node.op.kind == "gemm" else None
-        if a is not None and node.attrs[0] and a.aval.ndim == 2 and len(node.outputs) == 1 and node.inputs[1].aval.ndim == 2:
+        if (
+            a is not None
+            and node.attrs[0]
+            and a.aval.ndim == 2
+            and len(node.outputs) == 1
+            and node.inputs[1].aval.ndim == 2
+        ):
             products.setdefault(id(a), (i, node))
     for node in list(program.nodes):
         if node.op.name != "sum" or node.inputs[0].aval.ndim != 2 or node.attrs[0] != (0,):
@@ -174,9 +185,10 @@ def absorb_row_sums(program: Program) -> None:
         position, product = found
         total = node.outputs[0]
         # The sum's consumers must come after the product.
-        if any(
-            id(v) == id(total) for n in program.nodes[: position + 1] for v in n.inputs
-        ) or node.inputs[0].aval.dtype is not product.inputs[1].aval.dtype:
+        if (
+            any(id(v) == id(total) for n in program.nodes[: position + 1] for v in n.inputs)
+            or node.inputs[0].aval.dtype is not product.inputs[1].aval.dtype
+        ):
             continue
         product.outputs.append(total)
         total.producer = product
@@ -238,7 +250,7 @@ def fuse(program: Program) -> list[Group]:
             continue
         target = None
         if node.op.kind == "tile" and not _is_assignment(node):
-            candidates = []
+            candidates: list[Group] = []
             for v in node.inputs:
                 group = made_by.get(id(v))
                 if (
@@ -283,7 +295,7 @@ def fuse(program: Program) -> list[Group]:
 
 def _mark_external(program: Program, groups: list[Group]) -> None:
     owner = {id(v): g for g in groups for v in g.outputs()}
-    read = [(resolve(v), None) for v in program.outputs]
+    read: list[tuple[Value, Group | None]] = [(resolve(v), None) for v in program.outputs]
     read += [(resolve(v), g) for g in groups for v in g.inputs()]
     for value, reader in read:
         made = owner.get(id(value))
@@ -305,8 +317,8 @@ def _merge_producers(node: Node, target: Group, groups: list, made_by: dict, pos
         wanted = {id(o) for o in group.outputs()}
         if at > end or any(reads(g, wanted) for g in groups[at + 1 : end]):
             continue
-        if any(resolve(x) is not x and id(resolve(x)) in wanted for x in target.inputs()):
-            continue  # a reshape of a result only exists when its group is done
+        if any(resolve(v) is not v and id(resolve(v)) in wanted for v in target.inputs()):
+            continue  # the target reads a reshape of the result, which only exists when this group is done
         target.nodes[:0] = group.nodes
         groups.pop(at)
         for n in group.nodes:

@@ -118,8 +118,4 @@ def _identity(binding: Any, made_after: int) -> Any:
     storage = getattr(binding, "storage", None)
     if storage is None:
         return binding if isinstance(binding, str) else id(binding)
-    if storage.serial <= made_after:
-        return id(storage)
-    import hashlib  # rarely needed, and it loads OpenSSL
-
-    return hashlib.sha1(storage).hexdigest()
+    return bytes(storage) if storage.serial > made_after else id(storage)

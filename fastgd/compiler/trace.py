@@ -160,7 +160,9 @@ class Trace:
         held = self.captured[id(target.storage)]
         held.current = value if held.entry.aval is value.aval else self.reshape(value, held.entry.aval)
 
-    def commit(self, op: Any, inputs: list[Value], attrs: tuple, in_place: dict[int, int], targets: list[Tensor]) -> None:
+    def commit(
+        self, op: Any, inputs: list[Value], attrs: tuple, in_place: dict[int, int], targets: list[Tensor]
+    ) -> None:
         """Appends an operation that writes persistent storage itself (an optimizer's update).
 
         in_place: output position -> input position; targets: the captured tensor of each output.
@@ -211,10 +213,10 @@ class Trace:
 
     # ---- the end ----
 
-    def finish(self, outputs: list[Tensor]) -> dict[str, Any]:
+    def finish(self, outputs: list[Tensor], extra: list[Value]) -> dict[str, Any]:
         """Turns what was written into explicit nodes; returns how `.grad` is left.
 
-        The program's outputs are those of the function, then the gradients that are alive at return.
+        The program's outputs are those of the function, `extra` ones, then the gradients alive at return.
         """
         from ..ops.registry import OPS
 
@@ -224,12 +226,13 @@ class Trace:
             if held.current is not held.entry and held.current.storage not in PERSISTENT and not made_here:
                 self._assign(OPS["copy"], held.current, held.entry)
         grads_out = []
-        program.outputs = [self.value_of(t) for t in outputs]
+        program.outputs = [self.value_of(t) for t in outputs] + extra
         for grad in self.gradients.values():
             if grad.current is None:
                 if grad.entry is not None:
                     grads_out.append((grad.parameter, -1))
             elif grad.current is grad.entry:
+                assert grad.entry_value is not None
                 value = self.value_of(grad.current)
                 if value is not grad.entry_value:
                     self._assign(OPS["copy"], value, grad.entry_value)

@@ -49,13 +49,16 @@ class MLP(nn.Module):
     """
 
     def __init__(
-        self, in_features: int, hidden: Sequence[int], out_features: int,
-        activation: str = "relu", dropout: float = 0.0,
+        self,
+        in_features: int,
+        hidden: Sequence[int],
+        out_features: int,
+        activation: str = "relu",
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         if activation not in ACTIVATIONS:
-            raise ShapeError(f"MLP: activation must be one of {', '.join(ACTIVATIONS)}, "
-                             f"got {activation!r}")
+            raise ShapeError(f"MLP: activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
         layers: list[nn.Module] = []
         widths = [in_features, *hidden]
         for fan_in, fan_out in pairwise(widths):

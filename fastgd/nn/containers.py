@@ -144,7 +144,7 @@ class ModuleDict(Module):
         self.add_module(key, _checked(self, module))
 
     def __delitem__(self, key: str) -> None:
-        self._modules[key]                  # a KeyError for an unknown key, never an AttributeError
+        self._modules[key]  # a KeyError for an unknown key, never an AttributeError
         delattr(self, key)
 
     def __len__(self) -> int:

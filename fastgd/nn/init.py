@@ -59,8 +59,8 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
         return math.sqrt(2.0 / (1 + slope**2))
     if nonlinearity not in gains:
         raise ShapeError(
-            f"calculate_gain: nonlinearity must be one of {sorted([*gains, 'leaky_relu'])}, "
-            f"got {nonlinearity!r}")
+            f"calculate_gain: nonlinearity must be one of {sorted([*gains, 'leaky_relu'])}, got {nonlinearity!r}"
+        )
     return gains[nonlinearity]
 
 
@@ -94,7 +94,7 @@ def eye_(tensor: Tensor) -> Tensor:
     """Fill a matrix with ones on the diagonal and zeros elsewhere."""
     if tensor.ndim != 2:
         raise ShapeError(f"eye_: expected a matrix, got shape {tuple(tensor.shape)}")
-    return _fill(tensor, np.eye(*tensor.shape))
+    return _fill(tensor, np.eye(tensor.shape[0], tensor.shape[1]))
 
 
 def xavier_uniform_(tensor: Tensor, gain: float = 1.0) -> Tensor:
@@ -120,7 +120,10 @@ def xavier_normal_(tensor: Tensor, gain: float = 1.0) -> Tensor:
 
 
 def kaiming_uniform_(
-    tensor: Tensor, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu",
+    tensor: Tensor,
+    a: float = 0.0,
+    mode: str = "fan_in",
+    nonlinearity: str = "leaky_relu",
 ) -> Tensor:
     """Fill uniformly in ``±gain * sqrt(3 / fan)``.
 
@@ -144,14 +147,21 @@ def kaiming_uniform_(
 
 
 def kaiming_normal_(
-    tensor: Tensor, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu",
+    tensor: Tensor,
+    a: float = 0.0,
+    mode: str = "fan_in",
+    nonlinearity: str = "leaky_relu",
 ) -> Tensor:
     """Fill with normal numbers of deviation ``gain / sqrt(fan)``; see :func:`kaiming_uniform_`."""
     return normal_(tensor, 0.0, _kaiming_std("kaiming_normal_", tensor, a, mode, nonlinearity))
 
 
 def trunc_normal_(
-    tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0,
+    tensor: Tensor,
+    mean: float = 0.0,
+    std: float = 1.0,
+    a: float = -2.0,
+    b: float = 2.0,
 ) -> Tensor:
     """Fill with normal numbers conditioned on lying in [a, b].
 
@@ -171,8 +181,7 @@ def trunc_normal_(
     low, high = distribution.cdf(a), distribution.cdf(b)
     if not low < high:
         raise ShapeError(f"trunc_normal_: [{a}, {b}] holds no probability of N({mean}, {std}²)")
-    quantiles = np.clip(uniform(tensor.shape, low, high, "float64"),
-                        np.finfo(np.float64).tiny, np.nextafter(1.0, 0.0))
+    quantiles = np.clip(uniform(tensor.shape, low, high, "float64"), np.finfo(np.float64).tiny, np.nextafter(1.0, 0.0))
     values = np.fromiter(map(distribution.inv_cdf, quantiles.ravel()), np.float64, quantiles.size)
     return _fill(tensor, np.clip(values, a, b).reshape(quantiles.shape))
 
@@ -189,8 +198,7 @@ def orthogonal_(tensor: Tensor, gain: float = 1.0) -> Tensor:
     groups", 2007 (the sign correction that makes QR uniform).
     """
     if tensor.ndim < 2:
-        raise ShapeError(
-            f"orthogonal_: expected at least 2 dimensions, got shape {tuple(tensor.shape)}")
+        raise ShapeError(f"orthogonal_: expected at least 2 dimensions, got shape {tuple(tensor.shape)}")
     if tensor.numel() == 0:
         return tensor
     rows = tensor.shape[0]

@@ -12,6 +12,7 @@ from typing import Any
 from .. import ops
 from .._core import ShapeError
 from ..tensor import Tensor
+from ..tensor import device as check_device
 from . import functional as F
 from . import init
 from .module import Module
@@ -63,8 +64,12 @@ class Linear(Module):
     """
 
     def __init__(
-        self, in_features: int, out_features: int, bias: bool = True,
-        device: Any = None, dtype: Any = None,
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
     ) -> None:
         super().__init__()
         for name, size in (("in_features", in_features), ("out_features", out_features)):
@@ -88,8 +93,7 @@ class Linear(Module):
         return F.linear(input, self.weight, self.bias)
 
     def extra_repr(self) -> str:
-        return (f"in_features={self.in_features}, out_features={self.out_features}, "
-                f"bias={self.bias is not None}")
+        return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
 
 
 class Identity(Module):
@@ -282,29 +286,42 @@ class CrossEntropyLoss(Module):
 
     Parameters
     ----------
-    weight : None
-        Class weights are not offered.
     ignore_index : int, default -100
         Rows with this label do not count.
     reduction : {"mean", "sum", "none"}, default "mean"
-    label_smoothing : float
-        Other values than 0 are not offered.
+    weight, size_average, reduce, label_smoothing
+        As in PyTorch; only their defaults are offered.
     """
 
     def __init__(
-        self, weight: Any = None, size_average: None = None, ignore_index: int = -100,
-        reduce: None = None, reduction: str = "mean", label_smoothing: float = 0.0,
+        self,
+        weight: Tensor | None = None,
+        size_average: Any = None,
+        ignore_index: int = -100,
+        reduce: Any = None,
+        reduction: str = "mean",
+        label_smoothing: float = 0.0,
     ) -> None:
         super().__init__()
-        F.check_loss_options("CrossEntropyLoss", reduction, size_average, reduce, weight,
-                             label_smoothing)
+        self.weight = weight
+        self.size_average = size_average
         self.ignore_index = ignore_index
+        self.reduce = reduce
         self.reduction = reduction
+        self.label_smoothing = label_smoothing
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """(N, classes), (N,) -> () or, with reduction "none", (N,)"""
-        return F.cross_entropy(input, target, ignore_index=self.ignore_index,
-                               reduction=self.reduction)
+        return F.cross_entropy(
+            input,
+            target,
+            self.weight,
+            self.size_average,
+            self.ignore_index,
+            self.reduce,
+            self.reduction,
+            self.label_smoothing,
+        )
 
 
 class MSELoss(Module):
@@ -313,19 +330,22 @@ class MSELoss(Module):
     Parameters
     ----------
     reduction : {"mean", "sum", "none"}, default "mean"
+    size_average, reduce
+        As in PyTorch; only their defaults are offered.
     """
 
-    def __init__(
-        self, size_average: None = None, reduce: None = None, reduction: str = "mean",
-    ) -> None:
+    def __init__(self, size_average: Any = None, reduce: Any = None, reduction: str = "mean") -> None:
         super().__init__()
-        F.check_loss_options("MSELoss", reduction, size_average, reduce)
+        self.size_average = size_average
+        self.reduce = reduce
         self.reduction = reduction
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Two tensors of one shape -> () or, with reduction "none", that shape"""
-        return F.mse_loss(input, target, reduction=self.reduction)
+        return F.mse_loss(input, target, self.size_average, self.reduce, self.reduction)
 
 
 def _parameter(shape: tuple[int, ...], device: Any, dtype: Any) -> Parameter:
-    return Parameter(ops.zeros(shape, dtype=dtype, device=device))
+    if device is not None:
+        check_device(device)
+    return Parameter(ops.zeros(shape, dtype=dtype))

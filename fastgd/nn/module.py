@@ -17,11 +17,9 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Self
 
-import numpy as np
-
 from .. import _core
 from .._core import DtypeError, ShapeError
-from ..tensor import Tensor
+from ..tensor import Tensor, as_tensor, device
 from .parameter import Parameter
 
 __all__ = ["IncompatibleKeys", "Module"]
@@ -111,14 +109,14 @@ class Module:
         if value is not None and not isinstance(value, allowed):
             raise DtypeError(
                 f"{type(self).__name__}.{name} is registered as {table[1:-1]}: expected "
-                f"{allowed.__name__} or None, got {type(value).__name__}")
+                f"{allowed.__name__} or None, got {type(value).__name__}"
+            )
         self.__dict__[table][name] = value
         _core.note_mutation()
 
     def _register(self, table: str, name: str, value: Any) -> None:
         if table not in self.__dict__:
-            raise AttributeError(
-                f"{type(self).__name__}: call super().__init__() before assigning {name!r}")
+            raise AttributeError(f"{type(self).__name__}: call super().__init__() before assigning {name!r}")
         if not isinstance(name, str):
             raise DtypeError(f"{table[1:-1]} name must be a string, got {name!r}")
         if name == "" or "." in name:
@@ -179,7 +177,10 @@ class Module:
         return (module for _, module in self.named_children())
 
     def named_modules(
-        self, memo: set[int] | None = None, prefix: str = "", remove_duplicate: bool = True,
+        self,
+        memo: set[int] | None = None,
+        prefix: str = "",
+        remove_duplicate: bool = True,
     ) -> Iterator[tuple[str, Module]]:
         """This module and all below it, with dotted names; parents before children."""
         memo = set() if memo is None else memo
@@ -196,11 +197,14 @@ class Module:
         return (module for _, module in self.named_modules())
 
     def _named_entries(
-        self, table: str, prefix: str, recurse: bool, remove_duplicate: bool,
+        self,
+        table: str,
+        prefix: str,
+        recurse: bool,
+        remove_duplicate: bool,
     ) -> Iterator[tuple[str, Any]]:
         seen: set[int] = set()
-        owners = (self.named_modules(prefix=prefix, remove_duplicate=remove_duplicate)
-                  if recurse else [(prefix, self)])
+        owners = self.named_modules(prefix=prefix, remove_duplicate=remove_duplicate) if recurse else [(prefix, self)]
         for owner, module in owners:
             for name, value in module.__dict__[table].items():
                 if value is None or (remove_duplicate and id(value) in seen):
@@ -209,7 +213,10 @@ class Module:
                 yield _dotted(owner, name), value
 
     def named_parameters(
-        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True,
+        self,
+        prefix: str = "",
+        recurse: bool = True,
+        remove_duplicate: bool = True,
     ) -> Iterator[tuple[str, Parameter]]:
         """Parameters with their dotted names; a shared one comes once, under its first name."""
         return self._named_entries("_parameters", prefix, recurse, remove_duplicate)
@@ -219,7 +226,10 @@ class Module:
         return (param for _, param in self.named_parameters(recurse=recurse))
 
     def named_buffers(
-        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True,
+        self,
+        prefix: str = "",
+        recurse: bool = True,
+        remove_duplicate: bool = True,
     ) -> Iterator[tuple[str, Tensor]]:
         """Buffers with their dotted names."""
         return self._named_entries("_buffers", prefix, recurse, remove_duplicate)
@@ -306,7 +316,7 @@ class Module:
         if dtype is None:
             return self
         for param in self.parameters():
-            if param.dtype != dtype and _is_floating(param.dtype):
+            if param.dtype != dtype and param.dtype.is_floating_point:
                 grad = param.grad
                 param.grad = None
                 param.data = param.detach().to(dtype)
@@ -314,7 +324,7 @@ class Module:
                     param.grad = grad.detach().to(dtype)
         for module in self.modules():
             for name, buffer in module._buffers.items():
-                if buffer is not None and _is_floating(buffer.dtype):
+                if buffer is not None and buffer.dtype.is_floating_point:
                     module._buffers[name] = buffer.to(dtype)
         _core.note_mutation()
         return self
@@ -354,8 +364,7 @@ class Module:
         keep_vars : bool, default False
             Return the parameters themselves instead of detached tensors.
         """
-        return {prefix + name: value if keep_vars else value.detach()
-                for name, value in self._named_state()}
+        return {prefix + name: value if keep_vars else value.detach() for name, value in self._named_state()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
         """Copy values into the parameters and buffers, in place; all of them or none.
@@ -379,8 +388,7 @@ class Module:
             Naming every missing, unexpected and unfit key.  Nothing has been changed.
         """
         if not isinstance(state_dict, Mapping):
-            raise DtypeError(
-                f"load_state_dict: expected a mapping, got {type(state_dict).__name__}")
+            raise DtypeError(f"load_state_dict: expected a mapping, got {type(state_dict).__name__}")
         own = dict(self._named_state())
         missing = [name for name in own if name not in state_dict]
         unexpected = [name for name in state_dict if name not in own]
@@ -389,18 +397,17 @@ class Module:
             problems.append("missing keys: " + ", ".join(missing))
         if strict and unexpected:
             problems.append("unexpected keys: " + ", ".join(map(str, unexpected)))
-        arrays = {}
+        values = {}
         for name, target in own.items():
             if name in state_dict:
                 try:
-                    arrays[name] = state_array(state_dict[name], target.shape)
+                    values[name] = _fitting(state_dict[name], target)
                 except (TypeError, ValueError) as error:
                     problems.append(f"{name}: {error}")
         if problems:
-            raise ShapeError(
-                f"{type(self).__name__}.load_state_dict:\n    " + "\n    ".join(problems))
-        for name, array in arrays.items():
-            own[name].detach().copy_(array)
+            raise ShapeError(f"{type(self).__name__}.load_state_dict:\n    " + "\n    ".join(problems))
+        for name, value in values.items():
+            own[name].detach().copy_(value)
         return IncompatibleKeys(missing, unexpected)
 
     # ---- printing -----------------------------------------------------------------------------
@@ -419,41 +426,32 @@ class Module:
         return f"{name}(\n  " + "\n  ".join(lines) + "\n)"
 
 
-def state_array(value: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """`value` as an array of numbers of the given shape, or ValueError/TypeError saying why not."""
-    if isinstance(value, Tensor):
-        value = value.detach()
-    elif hasattr(value, "detach") and hasattr(value, "cpu"):
-        value = value.detach().cpu()       # a torch tensor that requires grad refuses __array__
-    array = np.asarray(value)
-    if array.dtype.kind not in "fiub":
-        raise DtypeError(f"expected an array of real numbers, got {type(value).__name__} "
-                        f"of dtype {array.dtype}")
-    if array.shape != tuple(shape):
-        raise ShapeError(f"expected shape {tuple(shape)}, got {array.shape}")
-    return array
+def _fitting(value: Any, target: Tensor) -> Tensor:
+    """`value` as a tensor of the shape and dtype of `target`."""
+    tensor = as_tensor(value, target.dtype).detach()
+    if tensor.shape != target.shape:
+        raise ShapeError(f"expected shape {target.shape}, got {tensor.shape}")
+    return tensor
 
 
 def _dotted(prefix: str, name: str) -> str:
     return f"{prefix}.{name}" if prefix else name
 
 
-def _is_floating(dtype: Any) -> bool:
-    return str(dtype).rpartition(".")[2] in ("float32", "float64", "bfloat16")
-
-
 def _dtype_of_to(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """The dtype among the arguments of ``to``, or None; anything not understood is an error."""
     unknown = set(kwargs) - {"dtype", "device", "non_blocking"}
     if unknown:
-        raise DtypeError(f"to: unknown arguments {sorted(unknown)}")
-    dtype = kwargs.get("dtype")
+        raise DtypeError(f"to: unexpected arguments {sorted(unknown)}")
+    found = [kwargs["dtype"]] if kwargs.get("dtype") is not None else []
     for arg in (*args, kwargs.get("device")):
-        if isinstance(arg, (bool, type(None))) or str(arg) == "cpu" or getattr(arg, "type", None) == "cpu":
-            continue
-        if dtype is not None:
-            raise DtypeError(f"to: expected one dtype and the device 'cpu', got {args} {kwargs}")
-        dtype = arg
-    if dtype is not None and not _is_floating(dtype):
-        raise DtypeError(f"to: expected a floating-point dtype or the device 'cpu', got {dtype!r}")
+        if isinstance(arg, device) or (isinstance(arg, str) and arg.split(":")[0] in ("cpu", "cuda", "mps")):
+            device(arg)
+        elif arg is not None and not isinstance(arg, bool):
+            found.append(arg)
+    if len(found) > 1:
+        raise DtypeError(f"to: expected one dtype, got {found}")
+    dtype = _core.as_dtype(found[0]) if found else None
+    if dtype is not None and not dtype.is_floating_point:
+        raise DtypeError(f"to: expected a floating-point dtype, got {dtype}")
     return dtype

@@ -5,6 +5,7 @@ Each is one row of csrc/kernels/elementwise.def; a chain of them is one pass ove
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from .. import _core
@@ -13,6 +14,8 @@ from ..tensor import Tensor, as_tensor, tensor
 from .registry import Op, apply
 
 Number = int | float | bool
+Comparison = Callable[[Any, Any], Tensor]
+Function = Callable[[Any], Tensor]
 
 
 # ---- shapes and dtypes ----
@@ -54,15 +57,15 @@ def result_dtype(tensors: Any) -> Any:
             d = _core.bool_ if isinstance(t, bool) else _core.int64 if isinstance(t, int) else _core.float32
         held = best.get(level)
         best[level] = d if held is None else _wider(held, d)
-    result = None
+    result: Any = None
     for level in (2, 1, 0):
-        d = best.get(level)
-        if d is None:
+        found: Any = best.get(level)
+        if found is None:
             continue
         if result is None:
-            result = d
-        elif _category(d) > _category(result):
-            result = d if level else _core.float32 if _category(d) == 2 else d
+            result = found
+        elif _category(found) > _category(result):
+            result = found if level else _core.float32 if _category(found) == 2 else found
     return result
 
 
@@ -78,9 +81,24 @@ def as_operand(x: Any, dtype: Any) -> Tensor:
     """A number as a 0-d tensor of `dtype` (a constant of the program while recording), a tensor cast to it."""
     if isinstance(x, Tensor):
         return x if x.aval.dtype is dtype else cast(x, dtype)
+    if not dtype.is_floating_point:
+        x = _fitting(x, dtype)
     if _core.is_tracing():
         return _core.current_trace().constant(aval(dtype, ()), x)
     return _core.scalar_tensor(Tensor, dtype, x)
+
+
+def _fitting(x: Number, dtype: Any) -> int:
+    """A number as one of an integer dtype; as in torch, uint8 also takes negative ones, modulo 256."""
+    bits = 8 * dtype.itemsize
+    low, high = (-255, 255) if dtype is _core.uint8 else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+    if dtype is _core.bool_:
+        return int(bool(x))
+    if isinstance(x, float) and not x.is_integer():
+        raise DtypeError(f"number: {x} cannot become {dtype} without a loss")
+    if not low <= x <= high:
+        raise ShapeError(f"number: {x} does not fit {dtype}")
+    return int(x) % 256 if dtype is _core.uint8 else int(x)
 
 
 def operands(name: str, *xs: Any) -> tuple[Tensor, ...]:
@@ -174,29 +192,32 @@ DIV = _binary(
     "i1 o0",
     float_only=True,
 )
-POW = _binary(
-    "pow",
-    lambda n, g: _pair(
+
+
+def _pow_vjp(n: Any, g: Tensor) -> tuple:
+    """d/dx = y x^(y-1), 0 where y = 0 (not 0 * inf); d/dy = x^y log x, 0 where x = 0 and y >= 0, as in torch."""
+    (x, y), z = n.inputs, n.outputs[0]
+    return _pair(
         n,
-        lambda: mul(g, mul(n.inputs[1], pow(n.inputs[0], sub(n.inputs[1], 1.0)))),
-        lambda: mul(g, where(eq(n.inputs[0], 0.0), 0.0, mul(n.outputs[0], log(n.inputs[0])))),
-    ),
-    "i0 i1 o0",
-    float_only=True,
-)
+        lambda: where(eq(y, 0.0), 0.0, mul(g, mul(y, pow(x, sub(y, 1.0))))),
+        lambda: where(logical_and(eq(x, 0.0), ge(y, 0.0)), 0.0, mul(g, mul(z, log(x)))),
+    )
 
 
-def _share_of_ties(g: Tensor, mine: Tensor, other: Tensor, wins: Tensor) -> Tensor:
-    """The gradient goes to the winner; ties share it, as in torch."""
-    return where(eq(mine, other), mul(g, 0.5), where(wins, g, 0.0))
+POW = _binary("pow", _pow_vjp, "i0 i1 o0", float_only=True)
+
+
+def _share_of_ties(g: Tensor, mine: Tensor, other: Tensor, loses: Tensor) -> Tensor:
+    """The gradient goes to the winner; ties share it and NaN passes it to both, as in torch."""
+    return where(eq(mine, other), mul(g, 0.5), where(loses, 0.0, g))
 
 
 MAXIMUM = _binary(
     "maximum",
     lambda n, g: _pair(
         n,
-        lambda: _share_of_ties(g, *n.inputs, ge(*n.inputs)),
-        lambda: _share_of_ties(g, *n.inputs, lt(*n.inputs)),
+        lambda: _share_of_ties(g, n.inputs[0], n.inputs[1], lt(n.inputs[0], n.inputs[1])),
+        lambda: _share_of_ties(g, n.inputs[0], n.inputs[1], gt(n.inputs[0], n.inputs[1])),
     ),
     "i0 i1",
 )
@@ -204,8 +225,8 @@ MINIMUM = _binary(
     "minimum",
     lambda n, g: _pair(
         n,
-        lambda: _share_of_ties(g, *n.inputs, le(*n.inputs)),
-        lambda: _share_of_ties(g, *n.inputs, gt(*n.inputs)),
+        lambda: _share_of_ties(g, n.inputs[0], n.inputs[1], gt(n.inputs[0], n.inputs[1])),
+        lambda: _share_of_ties(g, n.inputs[0], n.inputs[1], lt(n.inputs[0], n.inputs[1])),
     ),
     "i0 i1",
 )
@@ -228,9 +249,12 @@ RELU = _unary("relu", lambda n, g: apply(RELU_BWD, (g, n.outputs[0])), "o0")
 GELU = _unary("gelu", lambda n, g: apply(GELU_BWD, (g, n.inputs[0])), "i0")
 GELU_TANH = _unary("gelu_tanh", lambda n, g: apply(GELU_TANH_BWD, (g, n.inputs[0])), "i0")
 SILU = _unary("silu", lambda n, g: apply(SILU_BWD, (g, n.inputs[0])), "i0")
-TANH_BWD, SIGMOID_BWD, RELU_BWD, GELU_BWD, GELU_TANH_BWD, SILU_BWD = map(
-    _derivative, ("tanh_bwd", "sigmoid_bwd", "relu_bwd", "gelu_bwd", "gelu_tanh_bwd", "silu_bwd")
-)
+TANH_BWD: Op = _derivative("tanh_bwd")
+SIGMOID_BWD: Op = _derivative("sigmoid_bwd")
+RELU_BWD: Op = _derivative("relu_bwd")
+GELU_BWD: Op = _derivative("gelu_bwd")
+GELU_TANH_BWD: Op = _derivative("gelu_tanh_bwd")
+SILU_BWD: Op = _derivative("silu_bwd")
 
 
 def _infer_where(avals: tuple, attrs: tuple) -> tuple:
@@ -282,6 +306,8 @@ def _float_operands(name: str, *xs: Any) -> tuple[Tensor, ...]:
 def add(input: Any, other: Any, *, alpha: Number = 1) -> Tensor:
     """input + alpha * other, broadcast."""
     a, b = operands("add", input, other)
+    if a.aval.dtype is _core.bool_ and alpha == 1:
+        return apply(LOGICAL_OR, (a, b))
     return apply(ADD, (a, b if alpha == 1 else mul(b, alpha)))
 
 
@@ -293,7 +319,8 @@ def sub(input: Any, other: Any, *, alpha: Number = 1) -> Tensor:
 
 def mul(input: Any, other: Any) -> Tensor:
     """input * other, broadcast."""
-    return apply(MUL, operands("mul", input, other))
+    a, b = operands("mul", input, other)
+    return apply(LOGICAL_AND if a.aval.dtype is _core.bool_ else MUL, (a, b))
 
 
 def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
@@ -305,9 +332,10 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
 
 def pow(input: Any, exponent: Any) -> Tensor:
     """input ** exponent, broadcast."""
-    if isinstance(exponent, (int, float)) and exponent == 2 and isinstance(input, Tensor):
-        return square(input)
-    return apply(POW, _float_operands("pow", input, exponent))
+    base, power = operands("pow", input, exponent)
+    if not base.dtype.is_floating_point:
+        raise NotOffered("pow: powers of integers are not offered; use .float() first")
+    return square(base) if isinstance(exponent, (int, float)) and exponent == 2 else apply(POW, (base, power))
 
 
 def maximum(input: Any, other: Any) -> Tensor:
@@ -320,7 +348,7 @@ def minimum(input: Any, other: Any) -> Tensor:
     return apply(MINIMUM, operands("minimum", input, other))
 
 
-def _comparison(op: Op) -> Any:
+def _comparison(op: Op) -> Callable[[Any, Any], Tensor]:
     def compare(input: Any, other: Any) -> Tensor:
         return apply(op, operands(op.name, input, other))
 
@@ -329,7 +357,12 @@ def _comparison(op: Op) -> Any:
     return compare
 
 
-eq, ne, lt, le, gt, ge = (_comparison(op) for op in (EQ, NE, LT, LE, GT, GE))
+eq: Comparison = _comparison(EQ)
+ne: Comparison = _comparison(NE)
+lt: Comparison = _comparison(LT)
+le: Comparison = _comparison(LE)
+gt: Comparison = _comparison(GT)
+ge: Comparison = _comparison(GE)
 
 
 def logical_and(input: Tensor, other: Tensor) -> Tensor:
@@ -359,6 +392,8 @@ def cast(input: Tensor, dtype: Any) -> Tensor:
     d = as_dtype(dtype)
     if input.aval.dtype is d:
         return input
+    if _core.bfloat16 in (input.aval.dtype, d) and _core.float32 not in (input.aval.dtype, d):
+        input = apply(CAST, (input,), (_core.float32.code,))  # bfloat16 is cast to and from float32 only
     return apply(CAST, (input,), (d.code,))
 
 
@@ -389,7 +424,7 @@ def _as_float(name: str, x: Any) -> Tensor:
     return x if x.aval.dtype.is_floating_point else cast(x, _core.float32)
 
 
-def _function(op: Op, text: str) -> Any:
+def _function(op: Op, text: str) -> Callable[[Any], Tensor]:
     def function(input: Any) -> Tensor:
         return apply(op, (_as_float(op.name, input),))
 
@@ -413,12 +448,12 @@ def sign(input: Tensor) -> Tensor:
     return apply(SIGN, (input,))
 
 
-square = _function(SQUARE, "input * input.")
-sqrt = _function(SQRT, "The square root; NaN for negative numbers.")
-exp = _function(EXP, "e ** input.")
-log = _function(LOG, "The natural logarithm; -inf at 0, NaN below.")
-tanh = _function(TANH, "The hyperbolic tangent.")
-sigmoid = _function(SIGMOID, "1 / (1 + exp(-input)).")
+square: Function = _function(SQUARE, "input * input.")
+sqrt: Function = _function(SQRT, "The square root; NaN for negative numbers.")
+exp: Function = _function(EXP, "e ** input.")
+log: Function = _function(LOG, "The natural logarithm; -inf at 0, NaN below.")
+tanh: Function = _function(TANH, "The hyperbolic tangent.")
+sigmoid: Function = _function(SIGMOID, "1 / (1 + exp(-input)).")
 
 
 def relu(input: Tensor, inplace: bool = False) -> Tensor:

@@ -17,7 +17,6 @@ from .creation import (
     zeros,
     zeros_like,
 )
-from .dropout import dropout
 from .elementwise import (
     abs,
     add,
@@ -53,10 +52,83 @@ from .elementwise import (
     where,
 )
 from .loss import cross_entropy, mse_loss
-from .optim import clip_grad_norm_
+from .optim import clip_grad_norm_, clip_grad_value_
 from .product import bmm, linear, matmul, mm
+from .random import dropout
 from .reduce import amax, amin, argmax, max, mean, sum
+from .rowwise import log_softmax, softmax
 from .shape import flatten, permute, reshape, squeeze, t, transpose, unsqueeze
-from .softmax import log_softmax, softmax
 
-__all__ = [name for name in dir() if not name.startswith("_")]
+__all__ = [
+    "abs",
+    "add",
+    "amax",
+    "amin",
+    "arange",
+    "argmax",
+    "bmm",
+    "cast",
+    "clip_grad_norm_",
+    "clip_grad_value_",
+    "clone",
+    "cross_entropy",
+    "div",
+    "dropout",
+    "empty",
+    "empty_like",
+    "eq",
+    "exp",
+    "expand",
+    "eye",
+    "flatten",
+    "full",
+    "full_like",
+    "ge",
+    "gelu",
+    "gt",
+    "le",
+    "linear",
+    "linspace",
+    "log",
+    "log_softmax",
+    "logical_and",
+    "logical_not",
+    "logical_or",
+    "lt",
+    "matmul",
+    "max",
+    "maximum",
+    "mean",
+    "minimum",
+    "mm",
+    "mse_loss",
+    "mul",
+    "ne",
+    "neg",
+    "ones",
+    "ones_like",
+    "permute",
+    "pow",
+    "rand",
+    "randint",
+    "randn",
+    "randperm",
+    "relu",
+    "reshape",
+    "sigmoid",
+    "sign",
+    "silu",
+    "softmax",
+    "sqrt",
+    "square",
+    "squeeze",
+    "sub",
+    "sum",
+    "t",
+    "tanh",
+    "transpose",
+    "unsqueeze",
+    "where",
+    "zeros",
+    "zeros_like",
+]

@@ -12,8 +12,8 @@ from .elementwise import mul, operands, square, sub
 from .reduce import mean
 from .reduce import sum as reduce_sum
 from .registry import Op, apply
+from .rowwise import suffix
 from .shape import permute, reshape
-from .softmax import suffix
 
 REDUCTIONS = {"none": 0, "mean": 1, "sum": 2}
 
@@ -79,7 +79,7 @@ CROSS_ENTROPY_BWD = Op(
 )
 
 
-def _cross_entropy_vjp(n: Any, g: Tensor | None, g_lse: Any = None, g_count: Any = None) -> tuple:
+def _cross_entropy_vjp(n: Any, g: Tensor, g_lse: None = None, g_count: None = None) -> tuple:
     x, label = n.inputs
     return apply(CROSS_ENTROPY_BWD, (g, x, n.outputs[1], label, n.outputs[2]), n.attrs), None
 
@@ -140,9 +140,17 @@ def cross_entropy(
 
 
 def mse_loss(
-    input: Tensor, target: Any, size_average: Any = None, reduce: Any = None, reduction: str = "mean", weight: Any = None
+    input: Tensor,
+    target: Any,
+    size_average: Any = None,
+    reduce: Any = None,
+    reduction: str = "mean",
+    weight: Any = None,
 ) -> Tensor:
-    """(input - target)^2, averaged, summed or as it is.  The shapes must be equal: a silent broadcast is a common bug."""
+    """(input - target)^2, averaged, summed or as it is.
+
+    The shapes must be equal: a silent broadcast is a common bug.
+    """
     _check_reduction("mse_loss", reduction)
     if size_average is not None or reduce is not None or weight is not None:
         raise NotOffered("mse_loss: size_average, reduce and weight are not offered; use reduction=")

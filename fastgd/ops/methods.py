@@ -11,11 +11,54 @@ from .elementwise import ADD, COPY, DIV, MUL, SUB, Op, as_operand
 from .registry import apply_in_place, check_writable
 from .shape import getitem, setitem
 
-METHODS = (
-    "abs add amax amin argmax clone div eq exp expand flatten ge gt le log log_softmax logical_and logical_not logical_or lt "
-    "matmul max maximum mean minimum mm bmm mul ne neg permute pow relu reshape sigmoid sign softmax sqrt square squeeze sub "
-    "sum t tanh transpose unsqueeze"
-).split()
+METHODS = [
+    "abs",
+    "add",
+    "amax",
+    "amin",
+    "argmax",
+    "clone",
+    "div",
+    "eq",
+    "exp",
+    "expand",
+    "flatten",
+    "ge",
+    "gt",
+    "le",
+    "log",
+    "log_softmax",
+    "logical_and",
+    "logical_not",
+    "logical_or",
+    "lt",
+    "matmul",
+    "max",
+    "maximum",
+    "mean",
+    "minimum",
+    "mm",
+    "bmm",
+    "mul",
+    "ne",
+    "neg",
+    "permute",
+    "pow",
+    "relu",
+    "reshape",
+    "sigmoid",
+    "sign",
+    "softmax",
+    "sqrt",
+    "square",
+    "squeeze",
+    "sub",
+    "sum",
+    "t",
+    "tanh",
+    "transpose",
+    "unsqueeze",
+]
 
 for _name in METHODS:
     setattr(Tensor, _name, getattr(F, _name))
@@ -42,11 +85,28 @@ def _comparison(function: Any) -> Any:
     return compare
 
 
+def _bool_only(name: str, function: Any) -> Any:
+    """`&`, `|` and `~` are bitwise in torch and NumPy; for bool tensors that is the logical operation."""
+
+    def operator(self: Tensor, *other: Any) -> Tensor:
+        values = [self, *(x if isinstance(x, (Tensor, bool)) else as_tensor(x) for x in other)]
+        if any(isinstance(x, Tensor) and x.dtype is not _core.bool_ for x in values):
+            raise _core.NotOffered(f"{name}: bitwise operations on integers are not offered, expected bool tensors")
+        return function(*(as_operand(x, _core.bool_) for x in values))
+
+    return operator
+
+
 def _in_place(op: Op) -> Any:
     def write(self: Tensor, other: Any, *, alpha: Any = 1) -> Tensor:
-        value = as_operand(other, self.dtype) if isinstance(other, (int, float, Tensor)) else as_tensor(other, self.dtype)
-        if isinstance(other, Tensor) and other.dtype.is_floating_point and not self.dtype.is_floating_point:
-            raise _core.DtypeError(f"{op.name}_: a result of {other.dtype} cannot be written into {self.dtype}")
+        check_writable(self, f"{op.name}_", other)
+        from_float = other.dtype.is_floating_point if isinstance(other, Tensor) else isinstance(other, float)
+        if from_float and not self.dtype.is_floating_point:
+            what = other.dtype if isinstance(other, Tensor) else "a float"
+            raise _core.DtypeError(f"{op.name}_: a result of {what} cannot be written into {self.dtype}")
+        value = (
+            as_operand(other, self.dtype) if isinstance(other, (int, float, Tensor)) else as_tensor(other, self.dtype)
+        )
         if alpha != 1:
             value = F.mul(value, alpha)
         _fits(self, value, op.name)
@@ -64,7 +124,7 @@ def _fits(target: Tensor, value: Tensor, name: str) -> None:
 
 def copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
     """Writes the values of `src`, cast and broadcast, into this tensor."""
-    check_writable(self, "copy_")
+    check_writable(self, "copy_", src)
     value = src if isinstance(src, Tensor) else as_tensor(src)
     _fits(self, value, "copy")
     previous = _core.set_grad_enabled_state(False)
@@ -123,23 +183,17 @@ _OPERATORS: dict[str, Any] = {
     "__add__": F.add, "__radd__": _reflected(F.add), "__sub__": F.sub, "__rsub__": _reflected(F.sub),
     "__mul__": F.mul, "__rmul__": _reflected(F.mul), "__truediv__": F.div, "__rtruediv__": _reflected(F.div),
     "__pow__": F.pow, "__rpow__": _reflected(F.pow), "__matmul__": F.matmul, "__rmatmul__": _reflected(F.matmul),
-    "__neg__": F.neg, "__abs__": F.abs, "__invert__": F.logical_not,
+    "__neg__": F.neg, "__abs__": F.abs, "__invert__": _bool_only("~", F.logical_not),
     "__eq__": _comparison(F.eq), "__ne__": _comparison(F.ne), "__lt__": _comparison(F.lt),
     "__le__": _comparison(F.le), "__gt__": _comparison(F.gt), "__ge__": _comparison(F.ge),
-    "__and__": F.logical_and, "__or__": F.logical_or,
+    "__and__": _bool_only("&", F.logical_and), "__or__": _bool_only("|", F.logical_or),
     "__iadd__": _in_place(ADD), "__isub__": _in_place(SUB), "__imul__": _in_place(MUL), "__itruediv__": _in_place(DIV),
     "add_": _in_place(ADD), "sub_": _in_place(SUB), "mul_": _in_place(MUL), "div_": _in_place(DIV),
     "copy_": copy_, "fill_": fill_, "zero_": zero_, "to": to, "type": to, "view": _view, "expand": _expand,
+    "expand_as": lambda self, other: F.expand(self, other.shape),
     "float": _cast_method(_core.float32), "double": _cast_method(_core.float64), "long": _cast_method(_core.int64),
     "int": _cast_method(_core.int32), "bool": _cast_method(_core.bool_), "bfloat16": _cast_method(_core.bfloat16),
     "__getitem__": getitem, "__setitem__": setitem, "T": property(F.t), "__hash__": lambda self: id(self),
 }  # fmt: skip
 for _name, _method in _OPERATORS.items():
     setattr(Tensor, _name, _method)
-
-
-def _expand_as(self: Tensor, other: Tensor) -> Tensor:
-    return F.expand(self, other.shape)
-
-
-Tensor.expand_as = _expand_as

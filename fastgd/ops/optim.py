@@ -11,9 +11,9 @@ from .. import _core
 from .._core import DtypeError, NotOffered, ShapeError, aval
 from ..compiler.lower import Call
 from ..tensor import Tensor
-from .elementwise import mul
+from .elementwise import maximum, minimum, mul
 from .registry import Op, apply, no_tape
-from .softmax import suffix
+from .rowwise import suffix
 
 # hyper, steps, [scale], then all parameters, all gradients, all of the first state buffer, ...
 HEAD = 2
@@ -24,7 +24,7 @@ class FoldScale:
 
     @staticmethod
     def gradients(node: Any) -> list[Any]:
-        kernel, flags, lengths, groups, step_index, has_scale = node.attrs
+        lengths, has_scale = node.attrs[2], node.attrs[5]
         n = len(lengths)
         return [] if has_scale else node.inputs[HEAD + n : HEAD + 2 * n]
 
@@ -161,7 +161,8 @@ def _lower_norm(node: Any) -> Call:
         [v.aval.numel for v in node.inputs],
     )
     call.message = lambda where, value, bound: (
-        "clip_grad_norm_: the total norm of the gradients is not finite" + (f" (gradient {where})" if where >= 0 else "")
+        "clip_grad_norm_: the total norm of the gradients is not finite"
+        + (f" (gradient {where})" if where >= 0 else "")
     )
     return call
 
@@ -189,7 +190,8 @@ def clip_grad_norm_(
         raise NotOffered(f"clip_grad_norm_: only the 2-norm is offered, got norm_type={norm_type}")
     if not max_norm >= 0:
         raise ShapeError(f"clip_grad_norm_: expected max_norm >= 0, got {max_norm}")
-    owners = [p for p in ([parameters] if isinstance(parameters, Tensor) else parameters) if p.grad is not None]
+    given: Iterable[Tensor] = [parameters] if isinstance(parameters, Tensor) else parameters
+    owners = [p for p in given if p.grad is not None]
     if not owners:
         from .creation import zeros
 
@@ -199,6 +201,18 @@ def clip_grad_norm_(
         norm, coefficient = apply(GRAD_NORM, tuple(gradients), (float(max_norm), bool(error_if_nonfinite)))
         _scale_all(gradients, coefficient)
     return norm
+
+
+def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float, foreach: bool | None = None) -> None:
+    """Clamps every element of every gradient to [-clip_value, clip_value], in place; NaN stays NaN."""
+    limit = float(clip_value)
+    if not limit >= 0:
+        raise ShapeError(f"clip_grad_value_: expected clip_value >= 0, got {clip_value}")
+    given: Iterable[Tensor] = [parameters] if isinstance(parameters, Tensor) else parameters
+    with no_tape():
+        for p in given:
+            if p.grad is not None:
+                p.grad.copy_(maximum(minimum(p.grad, limit), -limit))
 
 
 def _scale_all(gradients: list[Tensor], scale: Tensor) -> None:
@@ -218,5 +232,3 @@ def _scale_all(gradients: list[Tensor], scale: Tensor) -> None:
     plan.run([scale, *gradients])
     for g in gradients:
         g.storage.version += 1
-
-

@@ -80,7 +80,20 @@ def matmul(input: Any, other: Any) -> Tensor:
     return reshape(c, tuple(shape))
 
 
-mm = bmm = matmul
+def mm(input: Tensor, mat2: Tensor) -> Tensor:
+    """The product of two matrices."""
+    return _product("mm", input, mat2, 2)
+
+
+def bmm(input: Tensor, mat2: Tensor) -> Tensor:
+    """The products of two batches of matrices of equal size."""
+    return _product("bmm", input, mat2, 3)
+
+
+def _product(name: str, a: Tensor, b: Tensor, ndim: int) -> Tensor:
+    if a.ndim != ndim or b.ndim != ndim or a.shape[:-2] != b.shape[:-2]:
+        raise ShapeError(f"{name}: expected two tensors of {ndim} dims and one batch size, got {a.shape} and {b.shape}")
+    return matmul(a, b)
 
 
 def _infer_linear(avals: tuple, attrs: tuple) -> tuple:

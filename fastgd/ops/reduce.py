@@ -204,4 +204,4 @@ def _pick(input: Tensor, indices: Tensor, dim: int) -> Tensor:
         return input
     shape = tuple(input.shape[dim] if i == dim else 1 for i in range(input.ndim))
     positions = from_numpy(np.arange(input.shape[dim], dtype=np.int64).reshape(shape))
-    return sum(where(eq(positions, indices), input, 0), dim, True)
+    return cast(sum(where(eq(positions, indices), input, 0), dim, True), input.dtype)

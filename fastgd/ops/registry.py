@@ -118,8 +118,13 @@ def apply_in_place(op: Op, target: Tensor, inputs: tuple[Tensor, ...], attrs: tu
     return target
 
 
-def check_writable(target: Tensor, name: str) -> None:
-    """Refuses writes that torch refuses, and writes into a copy that would be a view in torch."""
+def check_writable(target: Tensor, name: str, value: Any = None) -> None:
+    """Refuses writes that torch refuses, into a copy that would be a view in torch, and of a `value` on the tape."""
+    if isinstance(value, Tensor) and value._requires_grad and _core.is_grad_enabled():
+        raise _core.NotOffered(
+            f"{name}: writing a tensor that requires grad in place would lose its gradient; make a new tensor "
+            "(total = total + loss), or write .detach() of it"
+        )
     if target._requires_grad and _core.is_grad_enabled():
         what = "a leaf that requires grad" if target.is_leaf else "a tensor that is on the tape"
         raise _core.FastgdError(

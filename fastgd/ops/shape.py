@@ -42,7 +42,12 @@ def _infer_reshape(avals: tuple, attrs: tuple) -> tuple:
 
 
 RESHAPE = Op(
-    "reshape", _infer_reshape, ("shape",), kind="alias", vjp=lambda n, g: reshape(g, n.in_avals[0].shape), text="same memory"
+    "reshape",
+    _infer_reshape,
+    ("shape",),
+    kind="alias",
+    vjp=lambda n, g: reshape(g, n.in_avals[0].shape),
+    text="same memory",
 )
 
 
@@ -159,12 +164,16 @@ def _getitem_array(x: np.ndarray, index: Any) -> np.ndarray:
 def getitem(input: Tensor, index: Any) -> Tensor:
     """Indexing outside of the tape, as NumPy does it; the result is a copy."""
     if _core.is_tracing() or (input._requires_grad and _core.is_grad_enabled()):
-        raise _core.NotOffered("indexing of tensors on the tape or inside fastgd.compile is not offered yet; index before")
+        raise _core.NotOffered(
+            "indexing of tensors on the tape or inside fastgd.compile is not offered yet; index before"
+        )
     from ..tensor import tensor
 
-    plain = tuple(np.asarray(i) if isinstance(i, Tensor) else i for i in (index if isinstance(index, tuple) else (index,)))
+    plain = tuple(
+        np.asarray(i) if isinstance(i, Tensor) else i for i in (index if isinstance(index, tuple) else (index,))
+    )
     try:
-        result = tensor(np.asarray(_getitem_array(input._view(), plain)))
+        result = tensor(np.asarray(_getitem_array(input._view(), plain)), input.dtype)
     except IndexError as error:
         raise RangeError(f"indexing a tensor of shape {input.shape}: {error}") from None
     result._copy_of = "a slice"
@@ -175,10 +184,12 @@ def setitem(target: Tensor, index: Any, value: Any) -> None:
     """target[index] = value, outside of the tape."""
     from .registry import check_writable
 
-    check_writable(target, "index assignment")
+    check_writable(target, "index assignment", value)
     if _core.is_tracing():
         raise _core.NotOffered("index assignment inside fastgd.compile is not offered yet")
-    plain = tuple(np.asarray(i) if isinstance(i, Tensor) else i for i in (index if isinstance(index, tuple) else (index,)))
+    plain = tuple(
+        np.asarray(i) if isinstance(i, Tensor) else i for i in (index if isinstance(index, tuple) else (index,))
+    )
     with no_tape():
         try:
             target._view()[plain] = np.asarray(value)

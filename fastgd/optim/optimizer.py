@@ -24,7 +24,7 @@ import numpy as np
 from .. import _core
 from .._core import DtypeError, NotOffered, ShapeError
 from ..ops.optim import optimizer_step
-from ..tensor import Tensor
+from ..tensor import Tensor, as_tensor
 
 __all__ = ["Optimizer", "ParamGroup", "Range", "Rule"]
 
@@ -77,7 +77,7 @@ class ParamGroup(dict[str, Any]):
 
     def __setitem__(self, key: str, value: Any) -> None:
         owner = self._owner
-        if owner is None:                      # being built, copied or unpickled
+        if owner is None:  # being built, copied or unpickled
             super().__setitem__(key, value)
             return
         if key == "params" and key in self:
@@ -139,8 +139,8 @@ class Optimizer:
         self.defaults = dict(defaults)
         self.param_groups: tuple[ParamGroup, ...] = ()
         self._params: list[Tensor] = []
-        self._group_of: list[int] = []                    # parameter index -> group index
-        self._buffers: list[dict[str, Tensor]] = []       # parameter index -> state tensors
+        self._group_of: list[int] = []  # parameter index -> group index
+        self._buffers: list[dict[str, Tensor]] = []  # parameter index -> state tensors
         self._steps = _core.persistent_zeros((0,), "int64")
         self._hyper = np.zeros((0, HYPER_COLUMNS))
         self._schedules: list[tuple[int, Callable[[int], float]]] = []
@@ -148,8 +148,9 @@ class Optimizer:
         self._edited = True
 
         if isinstance(params, (Tensor, Mapping, str)):
-            raise DtypeError(f"{self._name()}: params must be an iterable of tensors or of groups, "
-                             f"got {type(params).__name__}")
+            raise DtypeError(
+                f"{self._name()}: params must be an iterable of tensors or of groups, got {type(params).__name__}"
+            )
         given: list[Any] = list(params)
         if not given:
             raise ShapeError(f"{self._name()}: params is empty")
@@ -179,8 +180,7 @@ class Optimizer:
             If something is not a floating-point tensor.
         """
         if not isinstance(param_group, Mapping) or "params" not in param_group:
-            raise DtypeError(f"{self._name()}: a parameter group must be a dict with 'params', "
-                             f"got {param_group!r}")
+            raise DtypeError(f"{self._name()}: a parameter group must be a dict with 'params', got {param_group!r}")
         tensors = self._checked_params(param_group["params"])
         group = ParamGroup({**self.defaults, **param_group, "params": tensors})
         self._check_group(group, len(self.param_groups))
@@ -208,8 +208,9 @@ class Optimizer:
             if p.dtype not in ("float32", "float64"):
                 raise DtypeError(f"{self._name()}: parameters must be float32 or float64, got {p.dtype}")
             if not p.is_leaf:
-                raise ShapeError(f"{self._name()}: cannot optimize a tensor that is computed from others "
-                                 f"(shape {tuple(p.shape)})")
+                raise ShapeError(
+                    f"{self._name()}: cannot optimize a tensor that is computed from others (shape {tuple(p.shape)})"
+                )
             if id(p) in known:
                 raise ShapeError(f"{self._name()}: a parameter of shape {tuple(p.shape)} is given twice")
             known.add(id(p))
@@ -257,8 +258,9 @@ class Optimizer:
         if not recording:
             self._prepare_step()
         for flags, entries in batches.items():
-            optimizer_step(self, kernel=self.rule.kernel, flags=flags, hyper=self._hyper, steps=self._steps,
-                           entries=entries)
+            optimizer_step(
+                self, kernel=self.rule.kernel, flags=flags, hyper=self._hyper, steps=self._steps, entries=entries
+            )
         if not recording:
             self._finish_step()
         return loss
@@ -273,30 +275,31 @@ class Optimizer:
 
     def _batches(self) -> dict[int, list[tuple[Tensor, Tensor, tuple[Tensor, ...], int, int]]]:
         """What to update, by the kernel flags of the groups: (p, g, state tensors, group, index)."""
-        words = [self.rule.flag_word(group) for group in self.param_groups]
+        kinds = [(self.rule.flag_word(group), self.rule.active_buffers(group)) for group in self.param_groups]
         batches: dict[int, list[tuple[Tensor, Tensor, tuple[Tensor, ...], int, int]]] = {}
         for index, (p, row) in enumerate(zip(self._params, self._group_of, strict=True)):
             grad = p.grad
             if grad is not None:
-                entry = (p, grad, self._state_tensors(index), row, index)
-                batches.setdefault(words[row], []).append(entry)
+                flags, names = kinds[row]
+                entry = (p, grad, self._state_tensors(index, names), row, index)
+                batches.setdefault(flags, []).append(entry)
         return batches
 
-    def _state_tensors(self, index: int) -> tuple[Tensor, ...]:
-        """The state that the kernel takes for a parameter, created on first use."""
+    def _state_tensors(self, index: int, names: list[str]) -> tuple[Tensor, ...]:
+        """State tensors of a parameter, created on first use."""
         p, buffers = self._params[index], self._buffers[index]
-        names = self.rule.active_buffers(self.param_groups[self._group_of[index]])
         if names and not buffers and _array(self._steps)[index]:
             # Steps count the updates of the state: momentum that is switched on late starts afresh.
             self._set_step(index, 0)
         for name in names:
             if name not in buffers:
-                buffers[name] = _core.persistent_zeros(tuple(p.shape), p.dtype)
-            elif buffers[name].dtype != p.dtype or buffers[name].shape != p.shape:
+                buffers[name] = _core.persistent_zeros(p.shape, p.dtype)
+            elif (buffers[name].dtype, buffers[name].shape) != (p.dtype, p.shape):
                 raise DtypeError(
-                    f"{self._name()}: {name} is {buffers[name].dtype} {tuple(buffers[name].shape)} but its "
-                    f"parameter is now {p.dtype} {tuple(p.shape)}; make a new optimizer after a cast")
-        return tuple(buffers[name] for name in names)
+                    f"{self._name()}: {name} is {buffers[name].aval!r} but its parameter is now {p.aval!r}; "
+                    "make a new optimizer after a cast"
+                )
+        return tuple([buffers[name] for name in names])
 
     def _prepare_step(self) -> None:
         """Bring `_hyper` up to date for the update that follows; the engine calls it too."""
@@ -328,8 +331,9 @@ class Optimizer:
     def _scheduled(self, row: int, schedule: Callable[[int], float]) -> float:
         value = float(schedule(self._updates))
         if not 0.0 <= value < math.inf:
-            raise ShapeError(f"{self._name()}: the schedule of group {row} gives lr = {value} "
-                             f"for update {self._updates}")
+            raise ShapeError(
+                f"{self._name()}: the schedule of group {row} gives lr = {value} for update {self._updates}"
+            )
         return value
 
     def _set_step(self, index: int, step: int) -> None:
@@ -349,8 +353,11 @@ class Optimizer:
     def state(self) -> dict[Tensor, dict[str, Any]]:
         """State by parameter: ``"step"`` and the live tensors under PyTorch's names."""
         steps = _array(self._steps)
-        return {p: {"step": int(steps[i]), **self._buffers[i]}
-                for i, p in enumerate(self._params) if self._buffers[i] or steps[i]}
+        return {
+            p: {"step": int(steps[i]), **self._buffers[i]}
+            for i, p in enumerate(self._params)
+            if self._buffers[i] or steps[i]
+        }
 
     def state_dict(self) -> dict[str, Any]:
         """A snapshot in PyTorch's structure, with copies of all tensors.
@@ -402,9 +409,12 @@ class Optimizer:
             raise ShapeError(f"{self._name()}.load_state_dict:\n    " + "\n    ".join(problems))
         default = max((step for step, _ in state.values()), default=0)
         updates = int(state_dict.get("updates", default))
-        fresh = {(index, name): _core.persistent_zeros(array.shape, self._params[index].dtype)
-                 for index, (_, arrays) in state.items() for name, array in arrays.items()
-                 if name not in self._buffers[index]}
+        fresh = {
+            (index, name): _core.persistent_zeros(tensor.shape, tensor.dtype)
+            for index, (_, tensors) in state.items()
+            for name, tensor in tensors.items()
+            if name not in self._buffers[index]
+        }
 
         # Nothing below can fail.
         for group, values in zip(self.param_groups, groups, strict=True):
@@ -412,10 +422,10 @@ class Optimizer:
         for (index, name), tensor in fresh.items():
             self._buffers[index][name] = tensor
         for index, buffers in enumerate(self._buffers):
-            step, arrays = state.get(index, (0, {}))
+            step, tensors = state.get(index, (0, {}))
             self._set_step(index, step)
-            for name, tensor in buffers.items():
-                tensor.copy_(arrays[name]) if name in arrays else tensor.zero_()
+            for name, buffer in buffers.items():
+                buffer.copy_(tensors[name]) if name in tensors else buffer.zero_()
         self._updates = updates
         _core.note_mutation()
 
@@ -449,11 +459,13 @@ class Optimizer:
         return groups
 
     def _read_state(
-        self, state_dict: Mapping[str, Any], problems: list[str],
-    ) -> dict[int, tuple[int, dict[str, np.ndarray]]]:
-        """(step, arrays) by our parameter index; what is wrong goes to `problems`."""
+        self,
+        state_dict: Mapping[str, Any],
+        problems: list[str],
+    ) -> dict[int, tuple[int, dict[str, Tensor]]]:
+        """(step, tensors) by our parameter index; what is wrong goes to `problems`."""
         order = [key for group in state_dict["param_groups"] for key in group["params"]]
-        saved = {str(key): value for key, value in state_dict["state"].items()}   # JSON has string keys
+        saved = {str(key): value for key, value in state_dict["state"].items()}  # JSON has string keys
         unknown = set(saved) - {str(key) for key in order}
         if unknown:
             problems.append(f"state of unknown parameters {sorted(unknown)}")
@@ -466,7 +478,7 @@ class Optimizer:
                     problems.append(f"state of parameter {index}: {error}")
         return state
 
-    def _read_parameter_state(self, index: int, saved: Mapping[str, Any]) -> tuple[int, dict[str, np.ndarray]]:
+    def _read_parameter_state(self, index: int, saved: Mapping[str, Any]) -> tuple[int, dict[str, Tensor]]:
         saved = self._complete_state({name: value for name, value in saved.items() if value is not None})
         wrong = set(saved) - {"step", *self.rule.buffers}
         absent = {"step", *(name for name, key in self.rule.buffers.items() if key is None)} - set(saved)
@@ -475,13 +487,12 @@ class Optimizer:
         step = float(np.asarray(saved.pop("step")))
         if not (step >= 0 and step.is_integer()):
             raise ValueError(f"step must be a whole number, got {step}")
-        shape = tuple(self._params[index].shape)
-        arrays = {name: np.asarray(value) for name, value in saved.items()}
-        for name, array in arrays.items():
-            if array.dtype.kind not in "fiu" or array.shape != shape:
-                raise ValueError(f"{name} must be numbers of shape {shape}, "
-                                 f"got {array.dtype} of shape {array.shape}")
-        return int(step), arrays
+        p = self._params[index]
+        tensors = {name: as_tensor(value, p.dtype).detach() for name, value in saved.items()}
+        for name, tensor in tensors.items():
+            if tensor.shape != p.shape:
+                raise ShapeError(f"{name}: expected shape {p.shape}, got {tensor.shape}")
+        return int(step), tensors
 
     def _complete_state(self, saved: dict[str, Any]) -> dict[str, Any]:
         """For rules whose PyTorch counterpart leaves something out of its state."""

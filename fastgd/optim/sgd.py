@@ -58,22 +58,41 @@ class SGD(Optimizer):
     )
 
     def __init__(
-        self, params: Iterable[Tensor] | Iterable[dict[str, Any]], lr: float | Callable[[int], float] = 1e-3,
-        momentum: float = 0, dampening: float = 0, weight_decay: float = 0, nesterov: bool = False,
-        *, maximize: bool = False, foreach: bool | None = None, differentiable: bool = False,
+        self,
+        params: Iterable[Tensor] | Iterable[dict[str, Any]],
+        lr: float | Callable[[int], float] = 1e-3,
+        momentum: float = 0,
+        dampening: float = 0,
+        weight_decay: float = 0,
+        nesterov: bool = False,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        differentiable: bool = False,
         fused: bool | None = None,
     ) -> None:
-        super().__init__(params, {
-            "lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay,
-            "nesterov": nesterov, "maximize": maximize, "foreach": foreach,
-            "differentiable": differentiable, "fused": fused,
-        })
+        super().__init__(
+            params,
+            {
+                "lr": lr,
+                "momentum": momentum,
+                "dampening": dampening,
+                "weight_decay": weight_decay,
+                "nesterov": nesterov,
+                "maximize": maximize,
+                "foreach": foreach,
+                "differentiable": differentiable,
+                "fused": fused,
+            },
+        )
 
     def _check_group(self, group: Mapping[str, Any], index: int) -> None:
         super()._check_group(group, index)
         if group["nesterov"] and not (group["momentum"] > 0 and group["dampening"] == 0):
-            raise ShapeError(f"SGD: nesterov of group {index} needs momentum > 0 and dampening = 0, "
-                             f"got momentum = {group['momentum']}, dampening = {group['dampening']}")
+            raise ShapeError(
+                f"SGD: nesterov of group {index} needs momentum > 0 and dampening = 0, "
+                f"got momentum = {group['momentum']}, dampening = {group['dampening']}"
+            )
 
     def _complete_state(self, saved: dict[str, Any]) -> dict[str, Any]:
         # PyTorch's SGD counts no steps; a buffer that exists has been updated at least once.

@@ -30,6 +30,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from .._core import FastgdError
 from .tree import decode, encode
 
 __all__ = [
@@ -59,7 +60,7 @@ STORED = {np.dtype(kind) for kind in DTYPES.values()}
 MAX_DIMENSIONS = 64  # NumPy's
 
 
-class CheckpointError(ValueError):
+class CheckpointError(FastgdError, ValueError):
     """A file or folder does not hold what it should; the message names it and the fault."""
 
 

@@ -50,7 +50,7 @@ class TrainConfig:
     test_fraction: float = 0.2
     hidden: tuple[int, ...] = (256, 128)
     dropout: float = 0.3
-    epochs: int = 40
+    epochs: int = 60
     batch_size: int = 64
     lr: float = 0.01
     warmup: float = 0.05
@@ -62,6 +62,9 @@ class TrainConfig:
         object.__setattr__(self, "hidden", tuple(self.hidden))
         self._require("data", bool(self.data), "the name of a file, or digits")
         self._require("task", self.task in TASKS, " or ".join(TASKS))
+        if self.data == "digits":
+            self._require("target", self.target is None, "none, digits has no columns to choose from")
+            self._require("task", self.task != "regression", "auto or classification for digits")
         self._require("hidden", all(_whole(units, 1) for units in self.hidden), "whole numbers of at least 1")
         for name in ("epochs", "batch_size"):
             self._require(name, _whole(getattr(self, name), 1), "a whole number of at least 1")

@@ -22,6 +22,7 @@ import numpy as np
 
 import fastgd as gd
 
+from .._core import NonFiniteError, ShapeError
 from ..data import ArrayLoader
 from .checkpoint import load_checkpoint
 from .metrics import Metric
@@ -34,7 +35,7 @@ REPORT_SECONDS = 0.1
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class NonFiniteLossError(FloatingPointError):
+class NonFiniteLossError(NonFiniteError):
     """The loss became NaN or infinite: training diverged, or the data has such values."""
 
 
@@ -213,7 +214,7 @@ def fit(
         Names step and learning rate, what to try, and the checkpoint that is left. Nothing is saved after it.
     """
     if not 0 <= first_step <= steps:
-        raise ValueError(f"fit: first_step must be between 0 and steps = {steps}, got {first_step}")
+        raise ShapeError(f"fit: first_step must be between 0 and steps = {steps}, got {first_step}")
     session = _Session(
         model, optimizer, loader, steps, first_step, evaluate, metric, listeners, run, checkpoint_seconds, extra_state
     )
@@ -310,7 +311,7 @@ class _Session:
             "step": done,
             "epoch": self.loader.epoch + self.loader.position / self.loader.samples,
             "seconds": round(time.perf_counter() - self.started, 4),
-            "lr": current_lr(self.optimizer),
+            "lr": current_lr(self.optimizer, self.result.step),
             **self.window.figures("train_"),
             "samples_per_second": rate,
             "eta": (self.steps - done) * self.training / here if here else None,
@@ -349,7 +350,7 @@ class _Session:
             getattr(listener, event)(row)
 
     def divergence(self, loss: float) -> str:
-        lr = current_lr(self.optimizer)
+        lr = current_lr(self.optimizer, self.result.step)
         text = (
             f"the loss became {loss} at step {self.result.step} (learning rate {lr:.3g}). Try a tenth of the learning "
             f"rate, a longer warmup or gradient clipping, and look for extreme values in the data."
@@ -359,9 +360,10 @@ class _Session:
         return text
 
 
-def current_lr(optimizer: Any) -> float:
-    """Return the learning rate of the first parameter group at its next update."""
-    return float(optimizer.param_groups[0]["lr"])
+def current_lr(optimizer: Any, step: int) -> float:
+    """Return the learning rate of the first parameter group for update number `step`."""
+    lr = optimizer.param_groups[0]["lr"]
+    return float(lr(step) if callable(lr) else lr)
 
 
 @contextmanager

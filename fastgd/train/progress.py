@@ -76,17 +76,17 @@ class BarProgress:
     def __init__(self, steps: int, stream: TextIO) -> None:
         from tqdm import tqdm
 
-        layout = "{percentage:3.0f}%|{bar:24}| step {n_fmt}/{total_fmt} {postfix}"
-        self._bar = tqdm(total=steps, file=stream, bar_format=layout, dynamic_ncols=True)
+        self._bar = tqdm(total=steps, file=stream, bar_format="{percentage:3.0f}%|{bar}| {desc}", dynamic_ncols=True)
         self._test: dict[str, Any] = {}
 
     def on_step(self, row: Row) -> None:
         self._bar.n = row["step"]
-        self._bar.set_postfix_str(describe({**self._test, **row}))
+        self._bar.set_description_str(describe({**row, **self._test}))
 
     def on_evaluation(self, row: Row) -> None:
-        self._test = {key: value for key, value in row.items() if key.startswith("test_")}
-        self.on_step(row)
+        # The line must fit a terminal of 80 columns: of the test's figures only the one that people wait for.
+        self._test = {key: value for key, value in row.items() if key.startswith("test_") and key != "test_loss"}
+        self.on_step({key: value for key, value in row.items() if key != "test_loss"})
 
     def close(self) -> None:
         self._bar.close()
@@ -95,13 +95,14 @@ class BarProgress:
 def describe(row: Row) -> str:
     """Return the figures of a row in words, those that it has.
 
-    >>> describe({"train_loss": 0.25, "train_accuracy": 0.5, "samples_per_second": 12345.6, "eta": 75.2})
-    'loss 0.25  accuracy 50.0%  12,346 samples/s  1:15 left'
+    >>> describe({"train_loss": 0.25, "test_loss": 0.5, "test_accuracy": 0.5, "samples_per_second": 1234.5, "eta": 75})
+    'loss 0.2500 (test 0.5000)  accuracy (test 50.0%)  1,234 samples/s  1:15 left'
     """
     parts = []
-    for prefix, label in (("train_", ""), ("test_", "test ")):
-        figures = [(key.removeprefix(prefix), value) for key, value in row.items() if key.startswith(prefix)]
-        parts += [f"{label}{name} {format_figure(name, value)}" for name, value in figures]
+    measured = [key.partition("_") for key in row if key.startswith(("train_", "test_"))]
+    for name in dict.fromkeys(name for _, _, name in measured):
+        train, test = (format_figure(name, row.get(f"{part}_{name}")) for part in ("train", "test"))
+        parts.append(" ".join(filter(None, (name, train, f"(test {test})" if test else ""))))
     if row.get("samples_per_second"):
         parts.append(f"{row['samples_per_second']:,.0f} samples/s")
     if row.get("eta") is not None:
@@ -109,9 +110,13 @@ def describe(row: Row) -> str:
     return "  ".join(parts)
 
 
-def format_figure(name: str, value: float) -> str:
-    """Return an accuracy in percent, anything else with three digits."""
-    return f"{value:.1%}" if name == "accuracy" else f"{value:.3g}"
+def format_figure(name: str, value: float | None) -> str:
+    """Return an accuracy in percent, anything else in six characters or so; nothing for None."""
+    if value is None:
+        return ""
+    if name == "accuracy":
+        return f"{value:.1%}"
+    return f"{value:.4f}" if 0.001 <= abs(value) < 1000 or value == 0 else f"{value:.2e}"
 
 
 def format_time(seconds: float) -> str:

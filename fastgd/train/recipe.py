@@ -17,7 +17,7 @@ import numpy as np
 import fastgd as gd
 
 from .. import models, nn, optim, schedules
-from ..data import ArrayLoader, Dataset, Standardizer, load_dataset, load_digits, train_test_split
+from ..data import ArrayLoader, Dataset, Split, Standardizer, load_dataset, load_digits, train_test_split
 from .config import TrainConfig
 from .loop import Evaluator, FitResult, fit
 from .metrics import R2, Accuracy, Metric
@@ -41,12 +41,11 @@ class Prepared:
     extra_state: dict[str, Any]
 
 
-def load_data(config: TrainConfig) -> tuple[Dataset, Dataset]:
+def load_data(config: TrainConfig) -> Split:
     """Return the data to train on and the data to test on."""
     if config.data == "digits":
-        return load_digits("train"), load_digits("test")
-    target: str | int | None = config.target
-    return train_test_split(load_dataset(config.data, target, config.task), config.test_fraction, config.seed)
+        return load_digits()
+    return train_test_split(load_dataset(config.data, config.target, config.task), config.test_fraction, config.seed)
 
 
 def prepare(config: TrainConfig, train_data: Dataset, test_data: Dataset) -> Prepared:
@@ -91,7 +90,11 @@ def train(
 
 def _scaled(train_data: Dataset, test_data: Dataset) -> tuple[tuple, tuple, dict[str, Any]]:
     """Return training and test arrays with the training data's scaling, and that scaling, to be saved."""
-    state: dict[str, Any] = {"classes": list(train_data.classes)}
+    state: dict[str, Any] = {
+        "classes": train_data.classes,
+        "feature_names": train_data.feature_names,
+        "feature_shape": train_data.feature_shape,
+    }
     parts = [[data.x, data.y] for data in (train_data, test_data)]
     if not train_data.scaled:
         scaler = Standardizer.fit(train_data.x)
@@ -111,8 +114,8 @@ def _summary(train_data: Dataset, test_data: Dataset) -> dict[str, Any]:
         "name": train_data.name,
         "train_samples": len(train_data),
         "test_samples": len(test_data),
-        "feature_names": train_data.feature_names,
-        "classes": train_data.classes,
+        "features": train_data.x.shape[1],
+        "classes": len(train_data.classes),
     }
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .checkpoint import make_folder, prune_checkpoints, save_checkpoint, sync, write_text
+from .progress import format_figure
 
 __all__ = ["RunFolder", "draw_curves", "read_metrics"]
 
@@ -59,9 +60,9 @@ class RunFolder:
             prune_checkpoints(self.path, keep)
         return folder
 
-    def draw(self) -> Path | None:
+    def draw(self, title: str) -> Path | None:
         """Draw curves.png from metrics.jsonl; None where matplotlib is not installed."""
-        return draw_curves(read_metrics(self.path), self.path / "curves.png", self.path.name)
+        return draw_curves(read_metrics(self.path), self.path / "curves.png", title)
 
     def close(self) -> None:
         """Close the log."""
@@ -85,6 +86,7 @@ def draw_curves(rows: list[dict[str, Any]], path: Path, title: str) -> Path | No
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
+        from matplotlib.ticker import PercentFormatter
     except ImportError:
         return None
     names = [key.removeprefix("test_") for key in dict.fromkeys(k for row in rows for k in row) if key[:5] == "test_"]
@@ -101,10 +103,19 @@ def draw_curves(rows: list[dict[str, Any]], path: Path, title: str) -> Path | No
                 continue
             steps, values = zip(*points, strict=True)
             marker = "o" if len(points) == 1 else None
-            axes.plot(steps, values, color=colour, label=f"{part}  {values[-1]:.4g}", linewidth=1.6, marker=marker)
+            axes.plot(
+                steps,
+                values,
+                color=colour,
+                label=f"{part}  {format_figure(name, values[-1])}",
+                linewidth=1.6,
+                marker=marker,
+            )
             lowest, highest = min(lowest, *values), max(highest, *values)
         if name == "loss" and 0 < lowest < highest / 10:
             axes.set_yscale("log")
+        if name == "accuracy":
+            axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         axes.set(title=name.replace("_", " "), xlabel="step")
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)

@@ -1,4 +1,7 @@
-"""Dropout.  The mask is a function of (seed, offset, position): backward makes it again instead of keeping it."""
+"""Operations that draw random numbers: dropout.
+
+The mask is a function of (seed, offset, position): backward makes it again instead of keeping it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Softmax and log-softmax."""
+"""Operations along one dim whose result keeps the shape: softmax and log-softmax."""
 
 from __future__ import annotations
 
