@@ -79,6 +79,10 @@ class TapeNode:
             )
 
     @property
+    def freed(self) -> bool:
+        return self.inputs is None
+
+    @property
     def overwritten(self) -> bool:
         """Whether a saved tensor was written since."""
         for held, version in self.versions:
