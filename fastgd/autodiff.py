@@ -209,11 +209,7 @@ def of_leaves(tensor: Tensor) -> dict[int, Tensor]:
 
 
 def _memory(t: Tensor) -> int:
-    if t.storage is not None:
-        return id(t.storage)
-    from .compiler.passes import resolve
-
-    return id(resolve(t._value))
+    return id(t.storage) if t.storage is not None else id(t._value.root)
 
 
 def _accumulate(leaf: Tensor, grad: Tensor, shared: bool) -> None:

@@ -63,9 +63,7 @@ def _protect_assignments(program: Program) -> None:
 
 def resolve(value: Value) -> Value:
     """The value whose memory `value` shares: follows reshapes."""
-    while value.producer is not None and value.producer.op.kind == "alias":
-        value = value.producer.inputs[0]
-    return value
+    return value.root
 
 
 def _users(program: Program) -> dict[int, list[Node]]:
