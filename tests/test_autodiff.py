@@ -1,4 +1,4 @@
-"""The tape: accumulation, freeing, in-place writes, grad mode, shared leaves and shared memory, functional gradients."""
+"""The tape: accumulation, freeing, in-place writes, grad mode, shared leaves and memory, gradients of functions."""
 
 import gc
 import weakref

@@ -1,4 +1,4 @@
-"""Tensor: what comes in (the gate), what goes out, promotion, writes in place, copies that would be views in torch, errors."""
+"""Tensor: what comes in (the gate), what goes out, promotion, writes in place, copies that are views in torch, errors."""
 
 import copy
 import pickle
