@@ -133,6 +133,16 @@ def test_gradients_do_not_alias():
         assert values(a.grad) == [1, 1] and values(b.grad) == [2, 2]
 
 
+def test_gradients_in_the_middle_do_not_alias():
+    """As above, where the gradient that is handed through is not the one that the caller gave."""
+    a, b, c = leaf(1.0, 2.0), leaf(3.0, 4.0), leaf(5.0, 6.0)
+    (((a + b) + c.reshape(2)) * 2).sum().backward()
+    a.grad.zero_()
+    assert values(b.grad) == values(c.grad) == [2, 2]
+    b.grad.zero_()
+    assert values(c.grad) == [2, 2]
+
+
 def test_a_leaf_that_is_its_own_result():
     w = leaf(2.0)
     seed = gd.tensor([3.0], dtype="float64")

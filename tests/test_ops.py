@@ -4,6 +4,7 @@ One table of cases.  Each has a NumPy or SciPy reference that runs in float64; g
 random projection against central differences of that reference (so an error shared by an operation and its
 derivative shows).  The last tests fail if an operation, a kernel or a tile operation is reached by no case.
 """
+# ruff: noqa: E501 - tables are read by rows
 
 import contextlib
 import functools
@@ -87,7 +88,7 @@ class Case:
 
 
 CASES: list[Case] = []
-SHAPES = ((), (1,), (0,), (7,), (3, 0, 2), (5, 1, 3), (33, 65))
+SHAPES = ((1,), (7,), (3, 0, 2), (5, 1, 3), (), (0,), (33, 65))
 BIG = (129, 515)
 
 
@@ -114,7 +115,7 @@ UNARY = {
     "silu": (lambda x: x * special.expit(x), normal), "clone": (np.copy, normal),
 }  # fmt: skip
 for _name, (_reference, _make) in UNARY.items():
-    for _shape in SHAPES:
+    for _shape in SHAPES if _name in ("tanh", "relu") else SHAPES[-3:]:
         case(_name, _reference, _make(*_shape), text=str(_shape))
     case(_name, _reference, _make(*BIG), text="big", big=True)
 case("gelu", gelu_tanh, normal(9, 11), function=lambda x: F.gelu(x, approximate="tanh"), text="tanh")
@@ -128,13 +129,13 @@ PAIRS = (
     ((0,), (1,)), ((3, 0), (3, 1)), ((1,), ()),
 )  # fmt: skip
 for _name, (_reference, _make) in BINARY.items():
-    for _a, _b in PAIRS:
+    for _a, _b in PAIRS if _name in ("add", "mul", "maximum") else PAIRS[:5]:
         case(_name, _reference, _make(*_a), _make(*_b), text=f"{_a}{_b}")
     case(_name, _reference, _make(*BIG), _make(BIG[0], 1), text="big", big=True)
 for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
     _reference = getattr(np, {"eq": "equal", "ne": "not_equal", "lt": "less", "le": "less_equal", "gt": "greater",
                               "ge": "greater_equal"}[_name])  # fmt: skip
-    for _a, _b in (*PAIRS, (BIG, BIG[1:])):
+    for _a, _b in (*PAIRS[-4:], (BIG, BIG[1:])):
         case(_name, _reference, normal(*_a), normal(*_b), text=f"{_a}{_b}", differentiable=False)
 case("add", lambda a, b: a + 3 * b, normal(4), normal(4), function=lambda a, b: F.add(a, b, alpha=3), text="alpha")
 case("sub", lambda a, b: a - 3 * b, normal(4), normal(4), function=lambda a, b: F.sub(a, b, alpha=3), text="alpha")
@@ -205,10 +206,21 @@ case("argmax", np.argmax, away(*BIG), text="big", differentiable=False, big=True
 case("max", np.max, away(4, 5), text="all")
 for _dim in (0, 1, -1):
     case("max", np.max, away(4, 5, 3), function=lambda x, d: F.max(x, d)[0], arguments=(_dim,), text=f"{_dim}")
-case("max", np.argmax, away(4, 5), function=lambda x, d: F.max(x, d)[1], arguments=(1,), text="at", differentiable=False)
+case(
+    "max", np.argmax, away(4, 5), function=lambda x, d: F.max(x, d)[1], arguments=(1,), text="at", differentiable=False
+)
 
 # softmax, losses
-SOFTMAXES = (((7,), 0), ((4, 5), 0), ((4, 5), 1), ((2, 3, 4), 1), ((3, 0), 0), ((0, 3), 1), ((1, 1), -1), ((3, 1030), 1))
+SOFTMAXES = (
+    ((7,), 0),
+    ((4, 5), 0),
+    ((4, 5), 1),
+    ((2, 3, 4), 1),
+    ((3, 0), 0),
+    ((0, 3), 1),
+    ((1, 1), -1),
+    ((3, 1030), 1),
+)
 for _name in ("softmax", "log_softmax"):
     for _shape, _dim in SOFTMAXES:
         case(_name, getattr(special, _name), normal(*_shape), arguments=(_dim,), text=f"{_shape}{_dim}")

@@ -1,4 +1,5 @@
 """Tensor: what comes in (the gate), what goes out, promotion, writes in place, copies that are views in torch, errors."""
+# ruff: noqa: E501 - tables are read by rows
 
 import copy
 import pickle
