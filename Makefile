@@ -27,7 +27,7 @@ asan:  ## AddressSanitizer and UBSan; of some tests: make asan ARGS=tests/test_g
 	cd $(ASAN_TREE) && FASTGD_SANITIZE=$(SANITIZE) $(PYTHON) setup.py -q build_ext --inplace
 	cd $(ASAN_TREE) && ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 	    LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)" \
-	    $(PYTHON) -m pytest -p no:cacheprovider $(ARGS)
+	    PYTHONPATH="$$PWD" $(PYTHON) -m pytest -p no:cacheprovider $(ARGS)
 
 wheel:
 	$(PYTHON) -m pip wheel --no-deps -w dist .

@@ -191,7 +191,8 @@ typedef struct fgd_run_options {
 } fgd_run_options;
 
 /* slots: one pointer per slot.  On anything but FGD_OK, no instruction from commit_from on has
- * run.  fault (may be NULL) tells where an FGD_INDEX or FGD_NONFINITE came from. */
+ * run, unless one of them found the fault itself: then all have.  fault (may be NULL) tells where
+ * an FGD_INDEX or FGD_NONFINITE came from. */
 fgd_status fgd_plan_run(fgd_plan *plan, void *const *slots, const fgd_run_options *options,
                         fgd_fault *fault);
 

@@ -1,6 +1,5 @@
 """fastgd trains neural networks on CPUs: torch's names, one small wheel, steps that are replayed in C."""
 
-from importlib import metadata as _metadata
 from typing import Any as _Any
 
 from . import _core, _threads
@@ -42,11 +41,6 @@ from .ops import *  # noqa: F403
 from .random import manual_seed
 from .tensor import Tensor, as_tensor, device, from_numpy, tensor
 
-try:
-    __version__ = _metadata.version("fastgd")
-except _metadata.PackageNotFoundError:  # used from a source tree that is not installed
-    __version__ = "0+source"
-
 float = float32
 double = float64
 long = int64
@@ -60,6 +54,13 @@ def __getattr__(name: str) -> _Any:
     """Subpackages that a training script may not need are imported when first used."""
     import importlib
 
+    if name == "__version__":  # reading the package's metadata takes longer than importing it
+        from importlib import metadata
+
+        try:
+            return metadata.version("fastgd")
+        except metadata.PackageNotFoundError:  # a source tree that is not installed
+            return "0+source"
     if name in _LAZY:
         return importlib.import_module(f"{__name__}.{name}")
     if name in ("save", "load"):

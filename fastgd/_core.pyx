@@ -117,6 +117,10 @@ class NonFiniteError(FastgdError, FloatingPointError):
     """A finite check found NaN or infinity."""
 
 
+_RECORDED = ("a tensor that was recorded by fastgd.compile was used outside of the recording; "
+             "return it from the compiled function instead")
+
+
 cdef object _error(fgd_status status, object message=None):
     text = message if message is not None else (<bytes>fgd_last_error()).decode()
     if status == FGD_NOMEM:
@@ -213,7 +217,7 @@ def as_dtype(value):
 # ---- abstract values -----------------------------------------------------------------------------
 
 cdef class Aval:
-    """Shape and dtype of a tensor, interned: equal ones are the same object."""
+    """Shape and dtype of a tensor, interned for the life of the process: equal ones are the same object."""
     cdef readonly dtype dtype
     cdef readonly tuple shape
     cdef readonly int64_t numel
@@ -248,8 +252,6 @@ cpdef Aval aval(dtype d, tuple shape):
         raise ShapeError(f"shape: {shape} has more elements than can be addressed")
     a = Aval.__new__(Aval)
     a.dtype, a.shape, a.numel, a.nbytes, a.ndim = d, shape, n, n * d.itemsize, len(shape)
-    if len(_avals) > 100_000:       # a program with unbounded shapes: forget, identity is then only lost for speed
-        _avals.clear()
     _avals[(d.code, shape)] = a
     return a
 
@@ -464,6 +466,8 @@ cdef class TensorBase:
         if fgd_tracing and self._value is None:
             _trace_state.trace.set_grad(self, value)
             return
+        if value is not None and not fgd_tracing:
+            _address(value)             # refuses a tensor of a recording
         if (value is None) != (self._grad is None):
             _grad_epoch += 1
         self._grad = value
@@ -484,6 +488,8 @@ def empty_tensor(cls, Aval a):
 def wrap_storage(cls, Storage storage, Aval a):
     """A tensor over existing storage (a reshape, a borrowed array)."""
     cdef TensorBase t
+    if storage is None:
+        raise FastgdError(_RECORDED)
     if storage.nbytes != a.nbytes:
         raise ShapeError(f"storage of {storage.nbytes} bytes cannot hold {a}")
     t = cls.__new__(cls)
@@ -649,6 +655,8 @@ cdef class Plan:
     cdef fgd_plan *plan
     cdef readonly int n_slots
     cdef readonly int n_instructions
+    cdef readonly int commit_from
+    cdef bint committed               # the last run went through its commit phase
     cdef public list messages
     cdef bint long_running
 
@@ -659,6 +667,7 @@ cdef class Plan:
         cdef const char *blob_p
         self.n_slots = n_slots
         self.n_instructions = len(instructions)
+        self.commit_from = commit_from
         self.messages = [None] * len(instructions)
         self.plan = fgd_plan_new(n_slots, len(instructions), commit_from)
         if self.plan == NULL:
@@ -706,6 +715,7 @@ cdef class Plan:
         options.profile = profile
         options.poll = NULL
         options.poll_arg = NULL
+        self.committed = False
         if not self.long_running:
             status = fgd_plan_run(self.plan, slots, &options, &fault)
         else:
@@ -717,6 +727,8 @@ cdef class Plan:
                 status = fgd_plan_run(self.plan, slots, &options, &fault)
             if caught:
                 raise caught[0]
+        self.committed = status == FGD_OK or (
+            status in (FGD_INDEX, FGD_NONFINITE) and fault.instruction >= self.commit_from)
         if status != FGD_OK:
             self.fail(status, fault.instruction, fault.where, fault.value, fault.bound)
         return 0
@@ -747,6 +759,8 @@ cdef void *_address(object o) except? NULL:
     if o is None:
         return NULL
     if isinstance(o, TensorBase):
+        if (<TensorBase>o).storage is None:
+            raise FastgdError(_RECORDED)
         return (<TensorBase>o).storage.ptr
     if isinstance(o, Storage):
         return (<Storage>o).ptr
@@ -804,9 +818,10 @@ cdef class EagerPlan:
         cdef list outputs = []
         for i in range(self.n_inputs):
             if (<TensorBase>inputs[i]).storage is None:
-                raise FastgdError("a tensor that was recorded by fastgd.compile was used outside of the recording; "
-                                  "return it from the compiled function instead")
+                raise FastgdError(_RECORDED)
         for i in range(self.n_outputs):
+            if out is not None and (<TensorBase>out[i]).storage is None:
+                raise FastgdError(_RECORDED)
             t = <TensorBase>out[i] if out is not None else <TensorBase>_fresh(cls, <Aval>self.out_avals[i])
             outputs.append(t)
             slots[n] = t.storage.ptr
@@ -935,7 +950,7 @@ cdef class Replay:
     cdef void **slots
     cdef readonly list keep           # objects whose memory the fixed slots point into
     cdef list in_slots, in_avals      # tensor arguments: slot, Aval
-    cdef list grad_in                 # (slot, parameter): .grad on entry
+    cdef list grad_in                 # (slot, parameter, written): .grad on entry
     cdef list outputs                 # (slot, Aval)
     cdef list written                 # Storages whose version a run increments
     cdef list grads_out               # (parameter, index into outputs or -1): .grad on exit
@@ -1029,6 +1044,8 @@ cdef class Replay:
                 if isinstance(argument, TensorBase):
                     if (<TensorBase>argument).aval is not wanted or (<TensorBase>argument).storage is None:
                         return False
+                    if (<TensorBase>argument)._requires_grad and (<TensorBase>argument)._node is None:
+                        return False        # a leaf may receive a gradient: it is guarded by identity
                     if (<TensorBase>argument)._requires_grad != <bint>self.required[len(tensors)]:
                         return False
                 else:
@@ -1076,7 +1093,8 @@ cdef class Replay:
         cdef TensorBase t
         cdef list results = []
         cdef object argument
-        cdef bint done = False
+        cdef object failure = None
+        cdef bint done = False, reserved = False
         for optimizer in self.optimizers:
             optimizer._prepare_step()
         try:
@@ -1088,8 +1106,11 @@ cdef class Replay:
                     PyObject_GetBuffer(argument, &views[n_views], PyBUF_FORMAT | PyBUF_STRIDES)
                     self.slots[<int>self.in_slots[i]] = views[n_views].buf
                     n_views += 1
-            for slot, parameter in self.grad_in:
-                self.slots[<int>slot] = (<TensorBase>(<TensorBase>parameter)._grad).storage.ptr
+            for slot, parameter, grad_written in self.grad_in:
+                t = <TensorBase>(<TensorBase>parameter)._grad
+                if grad_written and t.storage.readonly:
+                    raise ShapeError("grad: the gradient borrows read-only memory and cannot be added to; clone it")
+                self.slots[<int>slot] = t.storage.ptr
             for slot, a in self.outputs:
                 t = <TensorBase>_fresh(self.tensor_class, <Aval>a)
                 results.append(t)
@@ -1098,18 +1119,25 @@ cdef class Replay:
                 rng[0] = _rng[0]
                 rng[1] = _rng[1]
                 _rng[1] += <uint64_t>self.n_random      # reserved: another thread takes the next ones
+                reserved = True
                 self.slots[self.rng_slot] = rng
-            self.plan.execute(self.slots, profile)
+            try:
+                self.plan.execute(self.slots, profile)
+            except FastgdError as error:
+                if not self.plan.committed:
+                    raise
+                failure = error         # found by the commit phase itself: the step was made, as it would be eagerly
             done = True
         finally:
             for i in range(n_views):
                 PyBuffer_Release(&views[i])
-            if not done and self.n_random and _rng[1] == rng[1] + <uint64_t>self.n_random:
+            if reserved and not done and _rng[1] == rng[1] + <uint64_t>self.n_random:
                 _rng[1] = rng[1]
         for storage in self.written:
             (<Storage>storage).version += 1
-        for _slot, parameter in self.grad_in:
-            (<TensorBase>(<TensorBase>parameter)._grad).storage.version += 1
+        for _slot, parameter, grad_written in self.grad_in:
+            if grad_written:
+                (<TensorBase>(<TensorBase>parameter)._grad).storage.version += 1
         for parameter, index in self.grads_out:
             if (<TensorBase>parameter)._grad is None and <int>index >= 0:
                 _grad_epoch += 1
@@ -1118,6 +1146,8 @@ cdef class Replay:
             (<TensorBase>parameter)._grad = results[<int>index] if <int>index >= 0 else None
         for optimizer in self.optimizers:
             optimizer._finish_step()
+        if failure is not None:
+            raise failure
         return results
 
 
@@ -1137,7 +1167,9 @@ cdef bint _same(object a, object b):
         return True
     if type(a) is not type(b):
         return False
-    if isinstance(a, (int, float, str, bytes, complex)):
+    if isinstance(a, (float, complex)):
+        return a == b and repr(a) == repr(b)    # 0.0 == -0.0, but products with them differ
+    if isinstance(a, (int, str, bytes)):
         return a == b
     if isinstance(a, tuple) and len(a) == len(b):
         for x, y in zip(a, b):

@@ -61,6 +61,8 @@ class TapeNode:
         saved = t.detach()  # the tape must not keep itself alive through its outputs
         if saved.storage is not None:
             self.versions.append((saved.storage, saved.storage.version))
+        if _core.is_tracing():  # nothing is written while recording: there, the contents themselves are followed
+            self.versions.append((saved, _core.current_trace().contents(saved)))
         return saved
 
     def check(self) -> None:
@@ -70,11 +72,15 @@ class TapeNode:
                 f"backward: the saved tensors of {self.op.name} have already been freed by an earlier backward(); "
                 "pass retain_graph=True to the first one if you need a second"
             )
-        for storage, version in self.versions:
-            if storage.version != version:
+        for held, version in self.versions:
+            if isinstance(held, Tensor):
+                written = not _core.is_tracing() or _core.current_trace().contents(held) is not version
+            else:
+                written = held.version != version
+            if written:
                 raise _core.FastgdError(
                     f"backward: a tensor that the derivative of {self.op.name} needs was written in place after it was "
-                    f"used (version {storage.version}, expected {version}); do not write to it before backward()"
+                    "used; do not write to it before backward()"
                 )
 
     @property
@@ -197,7 +203,11 @@ def of_leaves(tensor: Tensor) -> dict[int, Tensor]:
 
 
 def _memory(t: Tensor) -> int:
-    return id(t.storage) if t.storage is not None else id(t._value)
+    if t.storage is not None:
+        return id(t.storage)
+    from .compiler.passes import resolve
+
+    return id(resolve(t._value))
 
 
 def _accumulate(leaf: Tensor, grad: Tensor, shared: bool) -> None:
@@ -205,7 +215,10 @@ def _accumulate(leaf: Tensor, grad: Tensor, shared: bool) -> None:
 
     old = leaf.grad
     if old is None:
-        leaf.grad = ops.clone(grad) if shared else grad
+        if shared:
+            grad = ops.clone(grad)
+        grad._copy_of = None  # a gradient of its own, however it was made
+        leaf.grad = grad
     else:
         with_tape = _core.set_grad_enabled_state(False)
         try:

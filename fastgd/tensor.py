@@ -128,7 +128,10 @@ class Tensor(TensorBase):
     # ---- out ----
 
     def _concrete(self, what: str) -> None:
-        if self.storage is None:
+        known = self.storage is not None
+        if known and _core.is_tracing():  # a value from outside would be baked into the plan; serial 0: the engine's own
+            known = self.storage.serial == 0 or self.storage.serial > _core.current_trace().made_after
+        if not known:
             raise FastgdError(
                 f"{what}: the values of a tensor are not known while fastgd.compile records a function; return the "
                 "tensor and look at it outside, or choose with where() instead of if"
@@ -162,7 +165,8 @@ class Tensor(TensorBase):
         return bool(self.item())
 
     def _view(self) -> np.ndarray:
-        self._concrete("numpy()")
+        if self.storage is None:
+            self._concrete("numpy()")
         if self.dtype == "bfloat16":
             bits = np.frombuffer(self.storage, np.uint16).astype(np.uint32) << 16
             return bits.view(np.float32).reshape(self.shape)
@@ -174,9 +178,11 @@ class Tensor(TensorBase):
         """The values as an array that shares this tensor's memory (bfloat16: a float32 copy)."""
         if self._requires_grad:
             raise FastgdError("numpy: the tensor requires grad; use .detach().numpy()")
+        self._concrete("numpy()")
         return self._view()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        self._concrete("numpy()")
         array = self._view()
         if self._requires_grad and array.base is not None:
             array.flags.writeable = False
@@ -187,6 +193,7 @@ class Tensor(TensorBase):
         return array.copy() if copy else array
 
     def tolist(self) -> Any:
+        self._concrete("tolist()")
         return self._view().tolist()
 
     def __repr__(self) -> str:

@@ -452,32 +452,56 @@ class Planted(OSError):
     pass
 
 
-def test_an_error_at_any_step_of_saving_leaves_nothing(tmp_path, monkeypatch):
-    """Fail the n-th fsync, rename or chmod for n = 1, 2, ... until the checkpoint is there."""
-    old = save_checkpoint(tmp_path / "step-1", TENSORS, STATE)
-    before = contents(old)
-    calls = fail_at = 0
+@pytest.fixture
+def fail_at(monkeypatch):
+    """Make the n-th fsync, rename, replace or chmod fail, when called with n."""
+    calls = planted = 0
 
     def failing(original):
         def call(*arguments):
             nonlocal calls
             calls += 1
-            if calls == fail_at:
+            if calls == planted:
                 raise Planted
             return original(*arguments)
 
         return call
 
-    for name in ("fsync", "rename", "chmod"):
+    for name in ("fsync", "rename", "replace", "chmod"):
         monkeypatch.setattr(module.os, name, failing(getattr(os, name)))
+
+    def plant(number):
+        nonlocal calls, planted
+        calls, planted = 0, number
+
+    return plant
+
+
+def test_an_error_at_any_step_of_saving_leaves_nothing(tmp_path, fail_at):
+    old = save_checkpoint(tmp_path / "step-1", TENSORS, STATE)
+    before = contents(old)
+    number = 0
     while not (tmp_path / "step-2").exists():
-        calls, fail_at = 0, fail_at + 1
+        fail_at(number := number + 1)
         with contextlib.suppress(Planted):
             save_checkpoint(tmp_path / "step-2", TENSORS, STATE)
         assert set(os.listdir(tmp_path)) <= {"step-1", "step-2"}
         assert contents(old) == before
-    assert fail_at > 5
+    assert number > 5
     load_checkpoint(tmp_path / "step-2")  # whole, though the failed call was the one that makes the rename durable
+
+
+def test_an_error_at_any_step_of_replacing_a_file_keeps_the_old_one(tmp_path, fail_at):
+    save(tmp_path / "s", TENSORS)
+    before = contents(tmp_path)
+    number = 0
+    while contents(tmp_path) == before:
+        fail_at(number := number + 1)
+        with contextlib.suppress(Planted):
+            save(tmp_path / "s", {"new": np.ones(3)})
+        assert os.listdir(tmp_path) == ["s"]
+    assert number > 3
+    assert set(load_file(tmp_path / "s")) == {"new"}
 
 
 # ----------------------------------------------------------------------------------------------- death while saving
@@ -504,6 +528,7 @@ def kill_while_saving(run, kills):
     for _ in range(kills):
         saver = subprocess.Popen(
             [sys.executable, "-c", SAVER, run],
+            cwd=run,
             env={**os.environ, "PYTHONPATH": str(Path(module.__file__).parents[2])},
             stdout=subprocess.PIPE,
             text=True,
@@ -563,4 +588,16 @@ def test_metrics_are_json_whatever_happens(tmp_path):
     with (run.path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 2, "tra')
     assert read_metrics(run.path) == lines
+    run.close()
+
+
+def test_no_picture_without_matplotlib(tmp_path, monkeypatch):
+    run = RunFolder(tmp_path / "run")
+    run.log({"step": 1, "train_loss": 2.0, "test_loss": 1.0})
+    assert run.draw("title").stat().st_size > 1000
+    (run.path / "curves.png").unlink()
+    for name in ("matplotlib", "matplotlib.figure", "matplotlib.backends.backend_agg"):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert run.draw("title") is None
+    assert not (run.path / "curves.png").exists()
     run.close()

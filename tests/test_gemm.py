@@ -2,9 +2,10 @@
 
 Two kinds of check.  Values: every shape, layout, alpha, beta, batch and special value against
 `scipy.linalg.blas.dgemm` or a plain float64 product, with the a-priori bound of a dot product
-(Higham, Accuracy and Stability of Numerical Algorithms, eq. 3.5).  Bits: an element of c depends on its row of a and its column
-of b alone, so layouts, threads, neighbours and the size of the product around it must not change
-a single bit of it; `canonical` computes that bit pattern in exact arithmetic.
+(Higham, Accuracy and Stability of Numerical Algorithms, eq. 3.5).  Bits: an element of c depends
+on its row of a and its column of b alone, so layouts, threads, neighbours and the size of the
+product around it must not change a single bit of it; `canonical` computes those bits in exact
+arithmetic.
 """
 
 import re
@@ -175,7 +176,14 @@ def test_alpha_and_beta(rng, dtype, alpha, beta, shape):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
     ("a_batch", "b_batch"),
-    [((3,), (3,)), ((3,), ()), ((), (3,)), ((2, 1), (1, 3)), ((2, 3), (2, 1)), ((2, 2, 1, 2), (1, 2, 3, 1))],
+    [
+        ((3,), (3,)),
+        ((3,), ()),
+        ((), (3,)),
+        ((2, 1), (1, 3)),
+        ((2, 3), (2, 1)),
+        ((2, 2, 1, 2), (1, 2, 3, 1)),
+    ],
 )
 @pytest.mark.parametrize("shape", [(4, 6, 5), (66, 130, 40), (130, 66, 300)])
 def test_batches_broadcast(rng, dtype, a_batch, b_batch, shape):
@@ -252,7 +260,18 @@ def sum_in_blocks(rows):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("shape", [(3, 0, 5), (3, 2, 0), (32, 13, 32), (33, 100, 255), (200, 90, 257), (90, 200, 700), (5, 3, 70000)])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (3, 0, 5),
+        (3, 2, 0),
+        (32, 13, 32),
+        (33, 100, 255),
+        (200, 90, 257),
+        (90, 200, 700),
+        (5, 3, 70000),
+    ],
+)
 def test_row_sums(rng, dtype, layout, shape):
     m, n, k = shape
     a, b = values(rng, m, k, dtype=dtype), values(rng, k, n, dtype=dtype)
@@ -311,7 +330,9 @@ def test_canonical_order(rng, dtype, shape):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", [(13, 32, 32), (32, 2, 32), (150, 230, 520), (230, 150, 90), (7, 9, 20000)])
+@pytest.mark.parametrize(
+    "shape", [(13, 32, 32), (32, 2, 32), (150, 230, 520), (230, 150, 90), (7, 9, 20000)]
+)
 def test_layout_does_not_change_a_bit(rng, dtype, shape):
     m, n, k = shape
     a, b = values(rng, m, k, dtype=dtype), values(rng, k, n, dtype=dtype)
@@ -324,7 +345,9 @@ def test_layout_does_not_change_a_bit(rng, dtype, shape):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("threads", [2, 3, 7])
-@pytest.mark.parametrize("shape", [(13, 32, 32), (128, 512, 300), (300, 70, 900), (64, 64, 5000), (1, 1000, 1000)])
+@pytest.mark.parametrize(
+    "shape", [(13, 32, 32), (128, 512, 300), (300, 70, 900), (64, 64, 5000), (1, 1000, 1000)]
+)
 def test_threads_do_not_change_a_bit(rng, dtype, threads, shape):
     m, n, k = shape
     a, b = values(rng, m, k, dtype=dtype), values(rng, k, n, dtype=dtype)
@@ -353,7 +376,13 @@ def test_batches_in_threads_do_not_change_a_bit(rng, dtype):
 def test_an_element_does_not_depend_on_its_neighbours(rng, dtype, k):
     a, b = values(rng, 230, k, dtype=dtype), values(rng, k, 310, dtype=dtype)
     large = gemm(Operand(a), Operand(b))
-    for i0, i1, j0, j1 in [(0, 1, 0, 1), (3, 20, 7, 9), (100, 230, 301, 310), (17, 18, 0, 310), (0, 230, 33, 34)]:
+    for i0, i1, j0, j1 in [
+        (0, 1, 0, 1),
+        (3, 20, 7, 9),
+        (100, 230, 301, 310),
+        (17, 18, 0, 310),
+        (0, 230, 33, 34),
+    ]:
         part = gemm(Operand(a[i0:i1]), Operand(b[:, j0:j1], "col"))
         assert_same_bits(part, large[i0:i1, j0:j1])
 
@@ -436,7 +465,9 @@ def row_bias_and_residual(rng, shape, dtype):
 @pytest.mark.parametrize(
     "make", [bias_relu, times_relu_derivative, bias_gelu_keeping_both, row_bias_and_residual]
 )
-@pytest.mark.parametrize("shape", [(5, 3, 0), (13, 32, 32), (90, 195, 300), (195, 90, 40), (3, 5, 70000)])
+@pytest.mark.parametrize(
+    "shape", [(5, 3, 0), (13, 32, 32), (90, 195, 300), (195, 90, 40), (3, 5, 70000)]
+)
 def test_epilogue_is_the_elementwise_kernel(rng, dtype, threads, make, shape):
     m, n, k = shape
     a, b = values(rng, m, k, dtype=dtype), values(rng, k, n, dtype=dtype)

@@ -14,7 +14,8 @@ HYPER = 8
 TOLERANCE = {"f32": 5e-6, "f64": 1e-12}
 SMALL = [13 * 32, 32, 1024, 32, 64, 2]  # the 13-32-32-2 network
 ODD = [1, 15, 16, 17, 0, 63, 65, 4095, 4097]
-LARGE = [70_000, 5, 16_384, 16_385, 33_333, 1]
+LARGE = [70_000, 5, 16_384, 16_385, 33_333, 1, 27_732]  # ten units of 16,384 to the last element
+assert sum(LARGE) == 10 * 16_384
 
 
 def buffers(lengths, dtype, values=None):

@@ -210,6 +210,18 @@ def test_label_types_and_ignored_rows(tier, reduction, label_type):
         assert (dx[counts, label[counts].astype(np.int64)] < 0).all()
 
 
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_a_class_may_be_ignored(tier, reduction):
+    x, label = problem(100, 5, "f32")
+    losses, _, counts = reference(x, label, ignore=3)
+    loss, lse, count = forward(x, label, reduction, "f32", ignore=3)
+    assert 0 < count[0] == counts.sum() < 100
+    assert np.allclose(loss, reduced(losses, counts, reduction), rtol=2e-6, atol=2e-6)
+    g = np.ones(100 if reduction == "none" else 1, np.float32)
+    dx = backward(g, x, lse, label, count, reduction, "f32", ignore=3)
+    assert (dx[~counts] == 0).all() and (dx[counts] != 0).all()
+
+
 def test_nothing_counts(tier):
     x, label = problem(5, 3, "f32")
     label[...] = IGNORE

@@ -31,10 +31,11 @@
 #define MICRO_NR (MICRO_NV * MICRO_LANES)
 
 /* Products up to this many multiply-adds are one work item and pack nothing that can be read in
- * place; larger ones are cut into items of about ITEM_WORK. */
+ * place; larger ones are cut into items of GEMM_ITEM_WORK, or larger ones if there would be more
+ * than GEMM_MAX_ITEMS: few enough to reuse the caches, enough to keep 16 threads evenly busy. */
 #define GEMM_SMALL (64.0 * 64.0 * 64.0)
 #define GEMM_ITEM_WORK (512.0 * 1024.0)
-#define GEMM_MAX_ITEMS 512.0
+#define GEMM_MAX_ITEMS 128.0
 /* Below this many work items a product is also cut along k. */
 #define GEMM_FEW_ITEMS 16
 
@@ -404,8 +405,9 @@ static void G(run_item)(const G(job) *job, const G(item) *item, int strip_is_new
     const int64_t q1 = G(min)(q0 + cut->per_segment, cut->k_blocks);
     const int64_t k0 = q0 * FGD_GEMM_KC, k1 = G(min)(q1 * FGD_GEMM_KC, g->k);
 
-    G(view) a = G(direct_view)(job->a + G(batch_offset)(g, g->a_batch, item->batch), g->a_rs, g->a_cs);
-    G(view) b = G(direct_view)(job->b + G(batch_offset)(g, g->b_batch, item->batch), g->b_cs, g->b_rs);
+    const T *a_x = job->a + G(batch_offset)(g, g->a_batch, item->batch);
+    const T *b_x = job->b + G(batch_offset)(g, g->b_batch, item->batch);
+    G(view) a = G(direct_view)(a_x, g->a_rs, g->a_cs), b = G(direct_view)(b_x, g->b_cs, g->b_rs);
     G(view) *outer = cut->outer_is_b ? &b : &a, *inner = cut->outer_is_b ? &a : &b;
     const gemm_side *outer_side = cut->outer_is_b ? &cut->b : &cut->a;
     const gemm_side *inner_side = cut->outer_is_b ? &cut->a : &cut->b;

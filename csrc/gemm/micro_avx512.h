@@ -29,9 +29,10 @@
 #define MICRO_add(a, b) MICRO_MM(add)(a, b)
 #define MICRO_fma(a, b, c) MICRO_MM(fmadd)(a, b, c)
 
-/* dst[p * dst_rs + i] = src[i * src_rs + p] for p, i < MICRO_LANES; beyond `rows` rows the values are undefined.
- * 128-bit pieces of four (two) rows are gathered into one register so that the transposition
- * never crosses a lane: the first half of the shuffles of the usual method become loads. */
+/* dst[p * dst_rs + i] = src[i * src_rs + p] for p, i < MICRO_LANES (beyond `rows` rows undefined).
+ * 128-bit pieces of four rows are gathered into one register so that the transposition never
+ * crosses a lane: the first half of the usual method's shuffles become loads.  All loads come
+ * first, since rows a multiple of 4 KB apart share one set of the first-level cache. */
 #if FGD_T_IS_F32
 static inline void G(transpose)(float *dst, int64_t dst_rs, const float *src, int64_t src_rs,
                                 int64_t rows)

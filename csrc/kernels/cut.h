@@ -1,4 +1,4 @@
-/* How the untiled kernels are cut into units of work, and the constants of the canonical order of
+/* How reductions, losses, optimizers and copies are cut into units of work, and the constants of the canonical order of
  * sums (stated at the top of reduce.c) for every kernel that has to reproduce it.
  *
  * Cuts depend on shapes alone, never on the number of threads. */

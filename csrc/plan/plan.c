@@ -158,7 +158,8 @@ typedef struct run {
     fgd_barrier *barrier;
     const fgd_run_options *options;
     fgd_fault fault;
-    atomic_int stop;                    /* fgd_status decided by thread 0 before a barrier    */
+    int cancelled;                      /* thread 0's own                                      */
+    atomic_int stop_at;                 /* the instruction before which all threads stop       */
     double last_poll;
 } run;
 
@@ -178,7 +179,7 @@ static void poll(run *r, int index) {
     t = now();
     if (t - r->last_poll < POLL_SECONDS) return;
     r->last_poll = t;
-    if (r->options->poll(r->options->poll_arg)) atomic_store(&r->stop, FGD_CANCELLED);
+    if (r->options->poll(r->options->poll_arg)) r->cancelled = 1;
 }
 
 static void run_instruction(run *r, int index, int thread, int n_threads) {
@@ -198,8 +199,18 @@ static void run_instruction(run *r, int index, int thread, int n_threads) {
     }
 }
 
+/* Faults of the compute phase only: a thread that leaves the barrier late must not mistake a fault of
+ * the commit phase, which others may have begun, for one. */
+static int failed_before_commit(run *r) {
+    int32_t at;
+    if (!__atomic_load_n(&r->fault.status, __ATOMIC_ACQUIRE)) return 0;
+    at = __atomic_load_n(&r->fault.instruction, __ATOMIC_RELAXED);
+    return at >= 0 && at < r->plan->commit_from;
+}
+
 /* The body of every thread.  All threads take the same decisions, because each one rests on
- * something that was written before the barrier they have just passed together. */
+ * something that was written before the barrier they have just passed together, and that what
+ * thread 0 writes before a later barrier does not change. */
 static void team(void *arg, int thread, int n_threads) {
     run *r = arg;
     fgd_plan *plan = r->plan;
@@ -210,12 +221,13 @@ static void team(void *arg, int thread, int n_threads) {
         double start = 0;
         if (thread == 0) poll(r, i);
         if (in->barrier_before || at_commit || r->options->profile) {
+            if (thread == 0 && r->cancelled) atomic_store_explicit(&r->stop_at, i, memory_order_relaxed);
             fgd_barrier_wait(r->barrier, n_threads);
-            if (i <= plan->commit_from && atomic_load_explicit(&r->stop, memory_order_relaxed)) break;
-        } else if (n_threads == 1 && i < plan->commit_from && atomic_load_explicit(&r->stop, memory_order_relaxed)) {
+            if (atomic_load_explicit(&r->stop_at, memory_order_relaxed) <= i) break;
+        } else if (n_threads == 1 && r->cancelled) {
             break;
         }
-        if (at_commit && __atomic_load_n(&r->fault.status, __ATOMIC_ACQUIRE)) break;
+        if (at_commit && failed_before_commit(r)) break;
         if (!in->parallel && thread) continue;
         if (r->options->profile) start = now();
         run_instruction(r, i, in->parallel ? thread : 0, in->parallel ? n_threads : 1);
@@ -248,7 +260,8 @@ fgd_status fgd_plan_run(fgd_plan *plan, void *const *slots, const fgd_run_option
     memset(&r.fault, 0, sizeof r.fault);
     r.fault.instruction = -1;
     r.plan = plan, r.options = options, r.last_poll = options->poll ? now() : 0;
-    atomic_init(&r.stop, FGD_OK);
+    r.cancelled = 0;
+    atomic_init(&r.stop_at, plan->n_instructions + 1);
     r.pointers = (void **)memory, memory += align64((int64_t)sizeof(void *) * plan->n_operands);
     r.barrier = (fgd_barrier *)memory, memory += align64(fgd_barrier_bytes());
     r.shared = memory, memory += align64(plan->shared_bytes);
@@ -259,7 +272,7 @@ fgd_status fgd_plan_run(fgd_plan *plan, void *const *slots, const fgd_run_option
     fgd_barrier_destroy(r.barrier);
     fgd_free(allocated);
     status = (fgd_status)r.fault.status;
-    if (!status) status = (fgd_status)atomic_load(&r.stop);
+    if (!status && r.cancelled) status = FGD_CANCELLED;
     if (fault) *fault = r.fault;
     if (status == FGD_CANCELLED) return fgd_fail(status, "cancelled before the commit phase");
     if (status) return fgd_fail(status, "a kernel found a fault");

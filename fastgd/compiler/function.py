@@ -120,6 +120,7 @@ class CompiledFunction:
         self._bound: weakref.WeakSet = weakref.WeakSet()  # plans that use the arena
         self._lock = threading.Lock()
         self._names_in, self._names, self._cells = _references(function)
+        self._name = getattr(function, "__name__", type(function).__name__)
         functools.update_wrapper(self, function, updated=())
 
     def __getattr__(self, name: str) -> Any:
@@ -187,8 +188,11 @@ class CompiledFunction:
     def _record(self, flat: tuple, rebuild: Any, layout: Any = None) -> Recording:
         if rebuild is None:
             rebuild = (lambda values: (values, {})) if layout is None else functools.partial(_rebuild_arguments, layout)
-        requires_grad = [getattr(a, "_requires_grad", False) for a in flat if isinstance(a, (Tensor, np.ndarray))]
-        return Recording(self._function, _avals(flat), requires_grad, rebuild)
+        expected = [_expected(a) for a in flat]
+        requires_grad = [
+            getattr(a, "_requires_grad", False) for a, e in zip(flat, expected, strict=True) if isinstance(e, _core.Aval)
+        ]
+        return Recording(self._function, expected, requires_grad, rebuild)
 
     def _build(self, flat: tuple, layout: Any, rebuild: Any, tensors: list) -> Any:
         first = self._record(flat, rebuild, layout)
@@ -204,17 +208,20 @@ class CompiledFunction:
         replay.output_tree = (recording.tree, layout)
         if recording.backward is not None:
             replay.backward = recording.backward.build(self._bind, self._lock)
+        expected = tuple([_expected(a) for a in flat])
+        names = tuple(
+            n for n in self._names if n in self._names_in and not isinstance(self._names_in[n], types.ModuleType)
+        )
         pattern = [(g.parameter, g.entry is None) for g in recording.trace.gradients.values()]
         required = [t._requires_grad for t in recording.arguments]
-        replay.guard(tuple(_avals(flat)), required, self._names_in, self._names, self._cells, pattern)
-        tensors.extend(a for a in flat if isinstance(a, (Tensor, np.ndarray)))
+        replay.guard(expected, required, self._names_in, names, self._cells, pattern)
+        tensors.extend(a for a, e in zip(flat, expected, strict=True) if isinstance(e, _core.Aval))
         self._recordings[id(replay)] = recording
         self._plans.append(replay)
         if len(self._plans) > MAX_PLANS:
             warnings.warn(
-                f"compile: {getattr(self._function, '__name__', type(self._function).__name__)} needs more than "
-                f"{MAX_PLANS} plans; the oldest is dropped. Arguments that change at every call should be tensors, and "
-                "batches should have one size",
+                f"compile: {self._name} needs more than {MAX_PLANS} plans; the oldest is dropped. Arguments that "
+                "change at every call should be tensors, and batches should have one size",
                 stacklevel=3,
             )
             del self._recordings[id(self._plans.pop(0))]
@@ -260,11 +267,17 @@ class CompiledFunction:
             for v in call.written_values()
             if v.storage in PERSISTENT and not isinstance(v.binding, tuple)
         }
+        grads_written = {
+            id(v.binding[1])
+            for call in lowered.calls
+            for v in call.written_values()
+            if v.storage in PERSISTENT and isinstance(v.binding, tuple)
+        }
         replay = _core.Replay(
             lowered.plan(),
             fixed=fixed,
             inputs=[(in_slots.get(i, n), v.aval) for i, v in enumerate(program.inputs)],
-            grad_in=grad_in,
+            grad_in=[(slot, p, id(p) in grads_written) for slot, p in grad_in],
             outputs=[(lowered.slot_of[id(resolve(v))], v.aval) for v in program.outputs],
             written=list(written.values()),
             grads_out=grads_out,
@@ -351,11 +364,6 @@ def compile(function: Callable | None = None, *, precision: str = "fp32") -> Any
 # ---- arguments and results ----
 
 
-def _avals(flat: tuple) -> list[Any]:
-    """Tensors and arrays as their Aval, other arguments as they are."""
-    return [a.aval if isinstance(a, Tensor) else _core.buffer_aval(a) if isinstance(a, np.ndarray) else a for a in flat]
-
-
 def _bindable(argument: Any) -> Any:
     """Arrays that cannot be bound by pointer as they are become tensors (one conversion per call)."""
     if isinstance(argument, Tensor):
@@ -367,6 +375,13 @@ def _bindable(argument: Any) -> Any:
     if hasattr(argument, "__array__") and not isinstance(argument, (int, float, bool, type)):
         return as_tensor(argument)
     return argument
+
+
+def _expected(argument: Any) -> Any:
+    """What a plan expects of an argument: an Aval of data; the very object of a leaf that may receive a gradient."""
+    if isinstance(argument, Tensor):
+        return argument if argument._requires_grad and argument.is_leaf else argument.aval
+    return _core.buffer_aval(argument) if isinstance(argument, np.ndarray) else argument
 
 
 def _flat_arguments(args: tuple, kwargs: dict) -> tuple[tuple, Callable, Any]:
@@ -430,7 +445,15 @@ def _unflatten(tree: Any, results: list[Tensor]) -> Any:
 
 def _references(function: Callable) -> tuple[dict, tuple, tuple]:
     """The globals that a function names and its closure cells: what it may silently depend on."""
-    plain = getattr(function, "__func__", function)
+    plain: Any = function
+    cells: list[Any] = []
+    while True:  # through methods, decorators that tell what they wrap (no_grad), and partial
+        cells += getattr(plain, "__closure__", None) or ()
+        inner = plain.func if isinstance(plain, functools.partial) else getattr(plain, "__func__", None)
+        inner = inner or getattr(plain, "__wrapped__", None)
+        if inner is None:
+            break
+        plain = inner
     code = getattr(plain, "__code__", None)
     if code is None:  # a Module or another callable object: guarded by the mutation counter
         return {}, (), ()
@@ -440,6 +463,4 @@ def _references(function: Callable) -> tuple[dict, tuple, tuple]:
         one = pending.pop()
         names.update(one.co_names)
         pending.extend(c for c in one.co_consts if isinstance(c, types.CodeType))
-    globals_ = plain.__globals__
-    used = tuple(sorted(n for n in names if n in globals_ and not isinstance(globals_[n], types.ModuleType)))
-    return globals_, used, tuple(plain.__closure__ or ())
+    return plain.__globals__, tuple(sorted(names)), tuple(cells)

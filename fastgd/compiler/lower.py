@@ -135,19 +135,26 @@ def collapse(shape: tuple[int, ...], strides: list[list[int]], keep_last: int = 
     return sizes, steps
 
 
-_OPCODES: dict[str, tuple[int, int]] = {}
+_OPCODES: dict[str, tuple[int, int]] = {}  # name -> opcode, mask of input dtypes
+_OF_BOOLS = {"add": "logical_or", "maximum": "logical_or", "mul": "logical_and", "minimum": "logical_and"}
 
 
-def _opcode(name: str, dtype: Any) -> int:
-    """The number of a row of csrc/kernels/elementwise.def, which must have an instance for `dtype`."""
+def _opcode(name: str, dtype: Any, target: int = 0) -> int:
+    """The opcode of an operation on inputs of `dtype`; for a cast, `target` is the code of the other dtype."""
     if not _OPCODES:
         _OPCODES.update({row[0]: (i, row[2]) for i, row in enumerate(_core.tile_ops())})
+    if dtype is _core.bool_:
+        name = _OF_BOOLS.get(name, name)
     if name not in _OPCODES:
         raise _core.FastgdError(f"no row {name!r} in csrc/kernels/elementwise.def")
     opcode, dtypes = _OPCODES[name]
     if not dtypes >> dtype.code & 1:
         offered = ", ".join(d.name for d in _core.dtypes if dtypes >> d.code & 1)
         raise _core.DtypeError(f"{name}: expected one of {offered}, got {dtype.name}")
+    if name == "cast":
+        pair = {dtype, _core.dtypes[target]}
+        if _core.bfloat16 in pair and not pair <= {_core.bfloat16, _core.float32}:
+            raise _core.DtypeError(f"cast: not offered from {dtype} to {_core.dtypes[target]}; go through float32")
     return opcode
 
 
@@ -197,14 +204,9 @@ class TileProgram:
             pool = free.setdefault(code, [])
             register[id(out)] = pool.pop() if pool else self._new_register()
             typed = node.inputs[1] if name == "where" else node.inputs[0]
-            self.ops += [
-                _opcode(name, typed.aval.dtype),
-                typed.aval.dtype.code,
-                register[id(out)],
-                *operands,
-                _bits(imm0),
-                _bits(imm1),
-            ]
+            dtype = typed.aval.dtype
+            code_of = _opcode(name, dtype, imm1 if name == "cast" else 0)
+            self.ops += [code_of, dtype.code, register[id(out)], *operands, _bits(imm0), _bits(imm1)]
             for v in {id(v): v for v in node.inputs}.values():
                 if id(v) not in keep and last_use[id(v)] == at:
                     free.setdefault(v.aval.dtype.code, []).append(register[id(v)])

@@ -32,7 +32,9 @@ def order_commits(program: Program) -> None:
             node.commit = True
             late.update(id(v) for v in node.outputs)
     # Copies into persistent storage come last: later nodes of the commit phase may read the old contents.
-    program.nodes.sort(key=lambda n: (n.commit, n.commit and _is_assignment(n)))
+    # (Not those that an optimizer's update goes on from.)
+    users = _users(program)
+    program.nodes.sort(key=lambda n: (n.commit, n.commit and _is_assignment(n) and id(n.outputs[0]) not in users))
     _protect_assignments(program)
 
 
@@ -43,7 +45,9 @@ def _is_assignment(node: Node) -> bool:
 def _protect_assignments(program: Program) -> None:
     """`a.copy_(b); b.copy_(a_old)`: a source that is itself persistent is read before any assignment."""
     nodes: list[Node] = []
-    first = next((i for i, n in enumerate(program.nodes) if _is_assignment(n)), len(program.nodes))
+    users = _users(program)
+    last = (i for i, n in enumerate(program.nodes) if _is_assignment(n) and id(n.outputs[0]) not in users)
+    first = next(last, len(program.nodes))
     before, assignments = program.nodes[:first], program.nodes[first:]
     for node in assignments:
         if _is_assignment(node) and resolve(node.inputs[0]).storage in PERSISTENT:
@@ -142,7 +146,11 @@ def absorb_transposes(program: Program) -> None:
         transposed = list(node.attrs[:2])
         for i in (0, 1):
             made = node.inputs[i].producer
-            if made is not None and made.op.name == "permute" and _swaps_last_two(made.attrs[0]):
+            if made is None or made.op.name != "permute":
+                continue
+            # In the commit phase the original may have been overwritten since it was transposed.
+            overwritten = node.commit and resolve(made.inputs[0]).storage in PERSISTENT
+            if _swaps_last_two(made.attrs[0]) and not overwritten:
                 node.inputs[i] = made.inputs[0]
                 transposed[i] = not transposed[i]
         node.attrs = (*transposed, *node.attrs[2:])
@@ -309,8 +317,8 @@ def _merge_producers(node: Node, target: Group, groups: list, made_by: dict, pos
         wanted = {id(o) for o in group.outputs()}
         if at > end or any(reads(g, wanted) for g in groups[at + 1 : end]):
             continue
-        if any(resolve(v) is not v and id(resolve(v)) in wanted for v in target.inputs()):
-            continue  # the target reads a reshape of the result, which only exists when this group is done
+        if any(resolve(x) is not x and id(resolve(x)) in wanted for x in target.inputs()):
+            continue  # a reshape of a result only exists when its group is done
         target.nodes[:0] = group.nodes
         groups.pop(at)
         for n in group.nodes:

@@ -7,7 +7,6 @@ storage is the old one's.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -119,4 +118,4 @@ def _identity(binding: Any, made_after: int) -> Any:
     storage = getattr(binding, "storage", None)
     if storage is None:
         return binding if isinstance(binding, str) else id(binding)
-    return hashlib.sha1(storage).hexdigest() if storage.serial > made_after else id(storage)
+    return bytes(storage) if storage.serial > made_after else id(storage)

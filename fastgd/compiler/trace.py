@@ -12,6 +12,7 @@ from typing import Any
 
 from .. import _core
 from ..tensor import Tensor
+from .passes import resolve
 from .program import PERSISTENT, Node, Program, Value
 
 
@@ -50,7 +51,9 @@ class Trace:
     def __init__(self, eager: bool = False) -> None:
         self.program = Program()
         self.eager = eager
+        self.made_after = _core.storage_count()
         self.captured: dict[int, Captured] = {}
+        self.written: dict[int, tuple[Value, Value]] = {}  # id(value) -> the value, what its memory holds now
         self.gradients: dict[int, Gradient] = {}
         self.optimizers: list[Any] = []
         self._rng: Tensor | None = None
@@ -87,7 +90,10 @@ class Trace:
                     "compile: a tensor of an earlier recording is used; compiled functions must return what they make, "
                     "not leave it in variables"
                 )
-            return t._value
+            now = self.contents(t)
+            if now is resolve(t._value):
+                return t._value
+            return now if now.aval is t.aval else self.reshape(now, t.aval)
         if t.storage is None:
             raise _core.FastgdError("compile: a tensor without storage cannot be used")
         held = self.captured.get(id(t.storage))
@@ -97,6 +103,17 @@ class Trace:
         if held.current.aval is not t.aval:  # a reshape of a captured tensor shares its storage
             return self.reshape(held.current, t.aval)
         return held.current
+
+    def contents(self, t: Tensor) -> Value:
+        """What the memory of a tensor holds now; changes when it is written, through whichever tensor."""
+        if t._value is not None:
+            value = resolve(t._value)
+            while id(value) in self.written:
+                value = resolve(self.written[id(value)][1])
+            return value
+        if id(t.storage) not in self.captured:
+            self.value_of(t)
+        return self.captured[id(t.storage)].current
 
     def reshape(self, value: Value, aval: Any) -> Value:
         from ..ops.registry import OPS
@@ -132,11 +149,12 @@ class Trace:
         """`target` is written: from now on it has the value of `new`."""
         value = self.value_of(new)
         if target._value is not None:
-            if target._value.storage == "input":
+            root = self.contents(target)
+            if root.storage == "input":
                 raise _core.NotOffered(
                     "compile: the function writes in place into one of its arguments; return the new value instead"
                 )
-            target._value = value
+            self.written[id(root)] = (root, value)
             return
         self.value_of(target)
         held = self.captured[id(target.storage)]
@@ -149,6 +167,13 @@ class Trace:
 
         in_place: output position -> input position; targets: the captured tensor of each output.
         """
+        from ..ops.registry import OPS
+
+        for position, target in enumerate(targets):
+            held = self.captured[id(target.storage)]
+            if held.current.storage not in PERSISTENT:  # written before: the update goes on from there
+                held.current = self._assign(OPS["copy"], held.current, held.entry)
+                inputs[in_place[position]] = self.value_of(target)
         outputs = self.program.emit(op, inputs, attrs)
         node = self.program.nodes[-1]
         node.commit = True
@@ -197,7 +222,8 @@ class Trace:
 
         program = self.program
         for held in list(self.captured.values()):
-            if held.current is not held.entry and held.current.storage not in PERSISTENT:
+            made_here = held.tensor.storage.serial > self.made_after  # a constant; what is written into it is not kept
+            if held.current is not held.entry and held.current.storage not in PERSISTENT and not made_here:
                 self._assign(OPS["copy"], held.current, held.entry)
         grads_out = []
         program.outputs = [self.value_of(t) for t in outputs] + extra
@@ -207,17 +233,19 @@ class Trace:
                     grads_out.append((grad.parameter, -1))
             elif grad.current is grad.entry:
                 assert grad.entry_value is not None
-                if grad.current._value is not grad.entry_value:
-                    self._assign(OPS["copy"], grad.current._value, grad.entry_value)
+                value = self.value_of(grad.current)
+                if value is not grad.entry_value:
+                    self._assign(OPS["copy"], value, grad.entry_value)
             else:
                 grads_out.append((grad.parameter, len(program.outputs)))
                 program.outputs.append(self.value_of(grad.current))
         grads_in = [g.parameter for g in self.gradients.values() if g.entry is not None]
         return {"grads_out": grads_out, "grads_in": grads_in}
 
-    def _assign(self, op: Any, value: Value, target: Value) -> None:
+    def _assign(self, op: Any, value: Value, target: Value) -> Value:
         out = self.new_value(target.aval, target.storage, target.binding)
         node = Node(op, [value], (), [out])
         node.commit = True
         self.program.nodes.append(node)
         out.producer = node
+        return out

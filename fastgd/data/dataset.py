@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
 from .loader import Stream, permutation
 
-__all__ = ["Dataset", "Standardizer", "train_test_split"]
+__all__ = ["Dataset", "Split", "Standardizer", "train_test_split"]
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,13 @@ class Dataset:
         return replace(self, x=self.x[indices], y=self.y[indices])
 
 
+class Split(NamedTuple):
+    """A data set in two parts that share no sample."""
+
+    train: Dataset
+    test: Dataset
+
+
 @dataclass(frozen=True)
 class Standardizer:
     """Shift and scale columns to mean 0 and standard deviation 1 *of the data it was fitted on*.
@@ -93,7 +101,7 @@ class Standardizer:
         return (x * self.scale + self.mean).astype(x.dtype)
 
 
-def train_test_split(data: Dataset, test_fraction: float = 0.2, seed: int = 0) -> tuple[Dataset, Dataset]:
+def train_test_split(data: Dataset, test_fraction: float = 0.2, seed: int = 0) -> Split:
     """Divide a data set at random into one to train on and one to test on.
 
     The number of test samples is ``ceil(test_fraction * samples)``. For classification the shares of the classes are
@@ -109,8 +117,8 @@ def train_test_split(data: Dataset, test_fraction: float = 0.2, seed: int = 0) -
 
     Returns
     -------
-    train, test : Dataset
-        Both in random order.
+    Split
+        ``.train`` and ``.test``, both in random order.
     """
     if not 0.0 < test_fraction < 1.0:
         raise ValueError(f"test_fraction must be between 0 and 1, got {test_fraction}")
@@ -125,7 +133,7 @@ def train_test_split(data: Dataset, test_fraction: float = 0.2, seed: int = 0) -
             is_test[order[data.y[order] == label][:take]] = True
     else:
         is_test[order[:wanted]] = True
-    return data.take(order[~is_test[order]]), data.take(order[is_test[order]])
+    return Split(data.take(order[~is_test[order]]), data.take(order[is_test[order]]))
 
 
 def _shares(counts: np.ndarray, wanted: int) -> np.ndarray:

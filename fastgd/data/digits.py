@@ -10,34 +10,34 @@ from importlib import resources
 
 import numpy as np
 
-from .dataset import Dataset, train_test_split
+from .dataset import Dataset, Split, train_test_split
 
 __all__ = ["load_digits"]
 
 
-def load_digits(split: str = "all") -> Dataset:
+def load_digits() -> Split:
     """Load 1,797 images of 8x8 pixels of handwritten digits, with the digit that each shows.
 
-    The division into 1,437 images to train on and 360 to test on never changes: it is
-    ``train_test_split(load_digits(), 0.2, seed=0)``. The same people wrote images of both.
-
-    Parameters
-    ----------
-    split : {"all", "train", "test"}
+    1,437 are to train on and 360 to test on, divided by ``train_test_split(..., 0.2, seed=0)``: shuffled, with the
+    same shares of each digit, and always the same. The same people wrote images of both.
 
     Returns
     -------
-    Dataset
-        x float32 of shape (samples, 64), ink between 0 and 1, rows of pixels one after another; y int64, the digit;
-        classes 0 to 9; feature_shape (8, 8).
+    Split
+        ``.train`` and ``.test``, each a :class:`Dataset`: x float32 of shape (samples, 64), ink between 0 and 1, rows
+        of pixels one after another; y int64, the digit; classes 0 to 9; feature_shape (8, 8).
+
+    Examples
+    --------
+    >>> train, test = load_digits()
+    >>> train.x.shape, test.x.shape
+    ((1437, 64), (360, 64))
 
     Notes
     -----
     E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository, 1998,
     https://doi.org/10.24432/C50P49. Licence: CC BY 4.0.
     """
-    if split not in ("all", "train", "test"):
-        raise ValueError(f'load_digits: split must be "all", "train" or "test", got {split!r}')
     with (resources.files(__package__) / "digits.npz").open("rb") as file:
         arrays = np.load(file, allow_pickle=False)
         images, labels = arrays["images"], arrays["labels"]
@@ -50,7 +50,4 @@ def load_digits(split: str = "all") -> Dataset:
         feature_shape=(8, 8),
         scaled=True,
     )
-    if split == "all":
-        return data
-    train, test = train_test_split(data, test_fraction=0.2, seed=0)
-    return train if split == "train" else test
+    return train_test_split(data, test_fraction=0.2, seed=0)

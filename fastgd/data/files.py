@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+import itertools
 import math
 import zipfile
 import zlib
@@ -74,43 +75,45 @@ def load_csv(path: str | Path, target: str | int | None = None, task: str = "aut
 
 
 def _read_table(path: Path, file: IO[str], target: str | int | None, task: str) -> Dataset:
-    delimiter = _delimiter(file)
-    rows = _rows(path, csv.reader(file, delimiter=delimiter, strict=True))
+    rows = _rows(path, csv.reader(file, delimiter=_delimiter(file), strict=True))
     first = next(rows, None)
     if first is None:
         raise _error(path, 1, None, "the file is empty")
-    second = next(rows, None)
-    width = len(first[1])
-    if width < 2:
+    if len(first[1]) < 2:
         raise _error(path, first[0], 1, "expected at least two columns, features and a target, separated by commas")
+    second = next(rows, None)
     names, column = _header(path, first, second, target)
-    body = [first, second] if names is None else [second]
+    body = [row for row in (first if names is None else None, second) if row is not None]
+    if not body:
+        raise _error(path, first[0], None, "there is a header but no data below it")
     if names is None:
-        names = [f"column {index}" for index in range(width)]
+        names = [f"column {index}" for index in range(len(first[1]))]
+    x, labels = _read_body(path, itertools.chain(body, rows), names, column)
+    y, classes = _targets(str(path), labels, task)
+    feature_names = tuple(name for index, name in enumerate(names) if index != column)
+    return Dataset(_float32(str(path), x), y, path.stem, feature_names, classes)
 
+
+def _read_body(path: Path, rows: Iterator[Row], names: list[str], column: int) -> tuple[np.ndarray, list[str]]:
+    """Return the features, float64 of shape (rows, columns - 1), and the text of the targets."""
     lines: list[int] = []
     labels: list[str] = []
     values = array("d")
-    for line, cells in _chain(body, rows):
-        if len(cells) != width:
-            raise _error(path, line, None, f"expected {width} values as in line {first[0]}, got {len(cells)}")
-        labels.append(cells.pop(column).strip())
+    for line, cells in rows:
+        if len(cells) != len(names):
+            raise _error(path, line, None, f"expected {len(names)} values as in the first row, got {len(cells)}")
+        label = cells.pop(column).strip()
+        if not label:
+            raise _error(path, line, column + 1, f"the target {names[column]!r} is empty")
         values.extend(_numbers(path, line, cells, column, names))
+        labels.append(label)
         lines.append(line)
-    if not lines:
-        raise _error(path, first[0], None, "there is a header but no data below it")
-
-    x = np.frombuffer(values, dtype=np.float64).reshape(len(lines), width - 1)
+    x = np.frombuffer(values, dtype=np.float64).reshape(len(lines), len(names) - 1)
     if not np.isfinite(x).all():
         row, feature = np.argwhere(~np.isfinite(x))[0]
         where = feature + (feature >= column)
         raise _error(path, lines[row], where + 1, f"{x[row, feature]} in {names[where]!r} is not a finite number")
-    for line, label in zip(lines, labels, strict=True):
-        if not label:
-            raise _error(path, line, column + 1, f"the target {names[column]!r} is empty")
-    y, classes = _targets(str(path), labels, task)
-    feature_names = tuple(name for index, name in enumerate(names) if index != column)
-    return Dataset(_float32(str(path), x), y, path.stem, feature_names, classes)
+    return x, labels
 
 
 def _delimiter(file: IO[str]) -> str:
@@ -130,11 +133,6 @@ def _rows(path: Path, reader: Any) -> Iterator[Row]:
             raise _error(path, reader.line_num, None, str(error)) from None
         if any(cell.strip() for cell in cells):
             yield reader.line_num, cells
-
-
-def _chain(body: list[Row | None], rows: Iterator[Row]) -> Iterator[Row]:
-    yield from (row for row in body if row is not None)
-    yield from rows
 
 
 def _header(path: Path, first: Row, second: Row | None, target: str | int | None) -> tuple[list[str] | None, int]:

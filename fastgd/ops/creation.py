@@ -10,12 +10,18 @@ from .. import _core
 from .. import random as generator
 from .._core import NotOffered, as_dtype, aval
 from ..tensor import Tensor, from_numpy, tensor
+from ..tensor import device as check_device
 
 
 def _shape(sizes: tuple) -> tuple[int, ...]:
     if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)):
         return tuple(int(n) for n in sizes[0])
     return tuple(int(n) for n in sizes)
+
+
+def _on_cpu(device: Any) -> None:
+    if device is not None:
+        check_device(device)
 
 
 def _finish(array: np.ndarray, dtype: Any, requires_grad: bool) -> Tensor:
@@ -27,6 +33,7 @@ def _finish(array: np.ndarray, dtype: Any, requires_grad: bool) -> Tensor:
 
 def full(size: Any, fill_value: Any, *, dtype: Any = None, requires_grad: bool = False, device: Any = None) -> Tensor:
     """A tensor of one value; its dtype is that of the value unless given (Python floats: float32)."""
+    _on_cpu(device)
     if dtype is None:
         dtype = (
             _core.bool_
@@ -41,6 +48,7 @@ def full(size: Any, fill_value: Any, *, dtype: Any = None, requires_grad: bool =
         from .elementwise import expand
 
         made = expand(_core.current_trace().constant(aval(d, ()), fill_value), shape)
+        made._copy_of = None  # what is filled has memory of its own
         return made.requires_grad_() if requires_grad else made
     if d is _core.bfloat16:
         return full(shape, fill_value, dtype=_core.float32).to(d)
@@ -51,11 +59,13 @@ def full(size: Any, fill_value: Any, *, dtype: Any = None, requires_grad: bool =
 
 def zeros(*size: Any, dtype: Any = None, requires_grad: bool = False, device: Any = None) -> Tensor:
     """All zeros, float32 unless `dtype` is given."""
+    _on_cpu(device)
     return full(_shape(size), 0.0, dtype=dtype or _core.float32, requires_grad=requires_grad)
 
 
 def ones(*size: Any, dtype: Any = None, requires_grad: bool = False, device: Any = None) -> Tensor:
     """All ones, float32 unless `dtype` is given."""
+    _on_cpu(device)
     return full(_shape(size), 1.0, dtype=dtype or _core.float32, requires_grad=requires_grad)
 
 
@@ -76,6 +86,7 @@ def full_like(input: Tensor, fill_value: Any, *, dtype: Any = None, requires_gra
 
 def empty(*size: Any, dtype: Any = None, requires_grad: bool = False, device: Any = None) -> Tensor:
     """Uninitialised memory (zeros inside fastgd.compile, where two recordings must agree)."""
+    _on_cpu(device)
     if _core.is_tracing():
         return zeros(*size, dtype=dtype, requires_grad=requires_grad)
     t = _core.empty_tensor(Tensor, aval(as_dtype(dtype or _core.float32), _shape(size)))
@@ -113,18 +124,21 @@ def _refuse_recording(name: str) -> None:
 
 def rand(*size: Any, dtype: Any = None, requires_grad: bool = False, device: Any = None) -> Tensor:
     """Uniform numbers in [0, 1) from fastgd's generator."""
+    _on_cpu(device)
     _refuse_recording("rand")
     return _finish(generator.uniform(_shape(size), dtype=dtype or "float32"), dtype, requires_grad)
 
 
 def randn(*size: Any, dtype: Any = None, requires_grad: bool = False, device: Any = None) -> Tensor:
     """Normal numbers (mean 0, variance 1) from fastgd's generator."""
+    _on_cpu(device)
     _refuse_recording("randn")
     return _finish(generator.normal(_shape(size), dtype=dtype or "float32"), dtype, requires_grad)
 
 
 def randint(low: int, high: Any = None, size: Any = None, *, dtype: Any = None, device: Any = None) -> Tensor:
     """Integers in [low, high), int64 unless `dtype` is given; randint(high, size) starts at 0."""
+    _on_cpu(device)
     _refuse_recording("randint")
     if size is None:
         low, high, size = 0, low, high

@@ -52,7 +52,7 @@ from .elementwise import (
     where,
 )
 from .loss import cross_entropy, mse_loss
-from .optim import clip_grad_norm_
+from .optim import clip_grad_norm_, clip_grad_value_
 from .product import bmm, linear, matmul, mm
 from .random import dropout
 from .reduce import amax, amin, argmax, max, mean, sum
@@ -69,6 +69,7 @@ __all__ = [
     "bmm",
     "cast",
     "clip_grad_norm_",
+    "clip_grad_value_",
     "clone",
     "cross_entropy",
     "div",

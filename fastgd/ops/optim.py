@@ -11,7 +11,7 @@ from .. import _core
 from .._core import DtypeError, NotOffered, ShapeError, aval
 from ..compiler.lower import Call
 from ..tensor import Tensor
-from .elementwise import mul
+from .elementwise import maximum, minimum, mul
 from .registry import Op, apply, no_tape
 from .rowwise import suffix
 
@@ -105,6 +105,8 @@ def optimizer_step(
             False,
         )
         written = [steps, *parameters, *[s for column in states for s in column]]
+        if any(t.storage.readonly for t in written):
+            raise ShapeError("optimizer: a parameter borrows read-only memory; make it from a copy, Parameter(tensor(data))")
         if trace is None:
             _update_now(attrs, hyper, steps, rows, states, written)
         else:
@@ -199,6 +201,18 @@ def clip_grad_norm_(
         norm, coefficient = apply(GRAD_NORM, tuple(gradients), (float(max_norm), bool(error_if_nonfinite)))
         _scale_all(gradients, coefficient)
     return norm
+
+
+def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float, foreach: bool | None = None) -> None:
+    """Clamps every element of every gradient to [-clip_value, clip_value], in place; NaN stays NaN."""
+    limit = float(clip_value)
+    if not limit >= 0:
+        raise ShapeError(f"clip_grad_value_: expected clip_value >= 0, got {clip_value}")
+    given: Iterable[Tensor] = [parameters] if isinstance(parameters, Tensor) else parameters
+    with no_tape():
+        for p in given:
+            if p.grad is not None:
+                p.grad.copy_(maximum(minimum(p.grad, limit), -limit))
 
 
 def _scale_all(gradients: list[Tensor], scale: Tensor) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from .. import _core
 from .._core import DtypeError, ShapeError, aval
-from ..tensor import Tensor
+from ..tensor import Tensor, as_tensor
 from .elementwise import ADD, broadcast_shapes, operands, sum_to
 from .reduce import sum as reduce_sum
 from .registry import Op, apply
@@ -163,4 +163,6 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     weight : Tensor, shape (out_features, in_features)
     bias : Tensor, shape (out_features,), optional
     """
+    if not isinstance(input, Tensor):
+        input = as_tensor(input)
     return apply(LINEAR, (input, weight) if bias is None else (input, weight, bias))

@@ -50,7 +50,7 @@ class TrainConfig:
     test_fraction: float = 0.2
     hidden: tuple[int, ...] = (256, 128)
     dropout: float = 0.3
-    epochs: int = 40
+    epochs: int = 60
     batch_size: int = 64
     lr: float = 0.01
     warmup: float = 0.05

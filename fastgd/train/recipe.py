@@ -17,7 +17,7 @@ import numpy as np
 import fastgd as gd
 
 from .. import models, nn, optim, schedules
-from ..data import ArrayLoader, Dataset, Standardizer, load_dataset, load_digits, train_test_split
+from ..data import ArrayLoader, Dataset, Split, Standardizer, load_dataset, load_digits, train_test_split
 from .config import TrainConfig
 from .loop import Evaluator, FitResult, fit
 from .metrics import R2, Accuracy, Metric
@@ -41,12 +41,11 @@ class Prepared:
     extra_state: dict[str, Any]
 
 
-def load_data(config: TrainConfig) -> tuple[Dataset, Dataset]:
+def load_data(config: TrainConfig) -> Split:
     """Return the data to train on and the data to test on."""
     if config.data == "digits":
-        return load_digits("train"), load_digits("test")
-    target: str | int | None = config.target
-    return train_test_split(load_dataset(config.data, target, config.task), config.test_fraction, config.seed)
+        return load_digits()
+    return train_test_split(load_dataset(config.data, config.target, config.task), config.test_fraction, config.seed)
 
 
 def prepare(config: TrainConfig, train_data: Dataset, test_data: Dataset) -> Prepared:
