@@ -201,7 +201,7 @@ def test_saved_results_are_watched_too():
 
 def test_in_place_writes_that_are_refused():
     w = leaf(1.0, 2.0)
-    with pytest.raises(RuntimeError, match="a leaf that requires grad.*no_grad"):
+    with pytest.raises(RuntimeError, match=r"a leaf that requires grad.*no_grad"):
         w.add_(1)
     with pytest.raises(RuntimeError, match="a tensor that is on the tape"):
         (w * 2).add_(1)
@@ -266,7 +266,7 @@ def test_requires_grad():
     w = leaf(1.0)
     assert w.is_leaf and w.grad_fn is None and not (w * 2).is_leaf and (w * 2).grad_fn is not None
     assert not (w > 0).requires_grad and not w.long().requires_grad
-    with pytest.raises(RuntimeError, match="only floating-point tensors can require grad, got fastgd.int64"):
+    with pytest.raises(RuntimeError, match=r"only floating-point tensors can require grad, got fastgd.int64"):
         gd.tensor([1]).requires_grad_()
     with pytest.raises(RuntimeError, match="on the tape cannot be switched off"):
         (w * 2).requires_grad_(False)

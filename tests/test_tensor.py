@@ -145,7 +145,7 @@ def test_ragged_rows_are_refused():
     ],
 )  # fmt: skip
 def test_values_that_do_not_fit_are_refused(data, dtype):
-    with pytest.raises(ValueError, match="fit|cannot become"):
+    with pytest.raises(ValueError, match=r"fit|cannot become"):
         gd.tensor(data, dtype=dtype)
 
 
@@ -247,7 +247,7 @@ def test_numbers_that_do_not_fit():
     assert (byte - 2).tolist() == [255] and (byte + -2).tolist() == [255]
     for wrong in (lambda t: t + 256, lambda t: t * 2**70):
         for function in (wrong, gd.compile(wrong)):
-            with pytest.raises(ValueError, match="number: .* does not fit fastgd.uint8"):
+            with pytest.raises(ValueError, match=r"number: .* does not fit fastgd.uint8"):
                 function(byte)
 
 
