@@ -319,7 +319,7 @@ def _native(array: np.ndarray, python: bool) -> np.dtype:
         if size == 8 and array.size and int(array.max()) > np.iinfo(np.int64).max:
             raise _core.ShapeError("tensor: an unsigned 64-bit value does not fit int64")
         return np.dtype(np.uint8 if size == 1 else np.int64)
-    return np.dtype(np.int32 if size <= 4 and not python and size > 1 else np.int64)
+    return np.dtype(np.int32 if size <= 4 and not python else np.int64)
 
 
 def tensor(data: Any, dtype: Any = None, requires_grad: bool = False, *, device: Any = None) -> Tensor:
@@ -331,7 +331,7 @@ def tensor(data: Any, dtype: Any = None, requires_grad: bool = False, *, device:
         Numbers, nested lists, NumPy arrays (any layout, byte order, read-only), torch tensors.
     dtype : optional
         Target dtype; by default Python floats become float32, NumPy arrays keep float32 and float64
-        (float16 becomes float32), integers become int64 (int32 stays).
+        (float16 becomes float32), integers become int64 (int8, int16 and int32 arrays: int32; uint8 stays).
 
     Raises
     ------

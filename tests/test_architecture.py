@@ -1,4 +1,5 @@
 """The direction of imports and includes, and what kernels must not do.  Reads the sources; runs nothing."""
+# ruff: noqa: E501 - tables are read by rows
 
 import ast
 import re

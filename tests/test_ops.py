@@ -4,6 +4,7 @@ One table of cases.  Each has a NumPy or SciPy reference that runs in float64; g
 random projection against central differences of that reference (so an error shared by an operation and its
 derivative shows).  The last tests fail if an operation, a kernel or a tile operation is reached by no case.
 """
+# ruff: noqa: E501 - tables are read by rows
 
 import contextlib
 import functools
@@ -87,12 +88,16 @@ class Case:
 
 
 CASES: list[Case] = []
-SHAPES = ((), (1,), (0,), (7,), (3, 0, 2), (5, 1, 3), (33, 65))
+SHAPES = ((1,), (7,), (3, 0, 2), (5, 1, 3), (), (0,), (33, 65))
 BIG = (129, 515)
 
 
-def case(name, reference, *inputs, function=None, text="", **options):
-    CASES.append(Case(name, function or getattr(F, name), reference, inputs, text or f"{len(CASES)}", **options))
+def case(name, reference, *inputs, function=None, arguments=(), text="", **options):
+    """Adds a case; `arguments` follow the inputs, in ours and in the reference."""
+    function = function or getattr(F, name)
+    if arguments:
+        function, reference = (lambda *xs, f=f: f(*xs, *arguments) for f in (function, reference))
+    CASES.append(Case(name, function, reference, inputs, text or f"{len(CASES)}", **options))
 
 
 def gelu(x):
@@ -110,7 +115,7 @@ UNARY = {
     "silu": (lambda x: x * special.expit(x), normal), "clone": (np.copy, normal),
 }  # fmt: skip
 for _name, (_reference, _make) in UNARY.items():
-    for _shape in SHAPES:
+    for _shape in SHAPES if _name in ("tanh", "relu") else SHAPES[-3:]:
         case(_name, _reference, _make(*_shape), text=str(_shape))
     case(_name, _reference, _make(*BIG), text="big", big=True)
 case("gelu", gelu_tanh, normal(9, 11), function=lambda x: F.gelu(x, approximate="tanh"), text="tanh")
@@ -124,13 +129,13 @@ PAIRS = (
     ((0,), (1,)), ((3, 0), (3, 1)), ((1,), ()),
 )  # fmt: skip
 for _name, (_reference, _make) in BINARY.items():
-    for _a, _b in PAIRS:
+    for _a, _b in PAIRS if _name in ("add", "mul", "maximum") else PAIRS[:5]:
         case(_name, _reference, _make(*_a), _make(*_b), text=f"{_a}{_b}")
     case(_name, _reference, _make(*BIG), _make(BIG[0], 1), text="big", big=True)
 for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
     _reference = getattr(np, {"eq": "equal", "ne": "not_equal", "lt": "less", "le": "less_equal", "gt": "greater",
                               "ge": "greater_equal"}[_name])  # fmt: skip
-    for _a, _b in (*PAIRS, (BIG, BIG[1:])):
+    for _a, _b in (*PAIRS[-4:], (BIG, BIG[1:])):
         case(_name, _reference, normal(*_a), normal(*_b), text=f"{_a}{_b}", differentiable=False)
 case("add", lambda a, b: a + 3 * b, normal(4), normal(4), function=lambda a, b: F.add(a, b, alpha=3), text="alpha")
 case("sub", lambda a, b: a - 3 * b, normal(4), normal(4), function=lambda a, b: F.sub(a, b, alpha=3), text="alpha")
@@ -151,121 +156,79 @@ case(
 case("where", np.where, flags(*BIG), normal(*BIG), normal(*BIG), text="big", big=True)
 case("cast", np.copy, normal(4), function=lambda x: F.cast(F.cast(x, "float64"), x.dtype), text="there and back")
 case("cast", np.trunc, away(40), function=lambda x: F.cast(x, "int64"), text="truncates", differentiable=False)
-for _shape, _new in (((3, 1), (3, 4)), ((), (2, 3)), ((4,), (2, -1)), ((1, 0), (5, 0)), ((2, 1, 3), (2, 5, 3))):
-    case("expand", lambda x, s=_new: np.broadcast_to(x, [n if m == -1 else m for m, n in zip(s, (1, *x.shape), strict=True)] if -1 in s else s),
-         normal(*_shape), function=lambda x, s=_new: F.expand(x, s), text=f"{_shape}{_new}")  # fmt: skip
+for _shape, _new in (((3, 1), (3, 4)), ((), (2, 3)), ((4,), (2, 4)), ((1, 0), (5, 0)), ((2, 1, 3), (2, 5, 3))):
+    case("expand", np.broadcast_to, normal(*_shape), arguments=(_new,), text=f"{_shape}{_new}")
+case("expand", lambda x: np.stack([x, x]), normal(4), function=lambda x: F.expand(x, (2, -1)), text="-1")
 
 # shape
 for _shape, _new in (((6,), (2, 3)), ((2, 3), (-1,)), ((), (1, 1)), ((0, 3), (3, 0)), ((4, 5), (2, -1, 5))):
-    case(
-        "reshape",
-        lambda x, s=_new: x.reshape(s),
-        normal(*_shape),
-        function=lambda x, s=_new: F.reshape(x, s),
-        text=f"{_shape}{_new}",
-    )
+    case("reshape", np.reshape, normal(*_shape), arguments=(_new,), text=f"{_shape}{_new}")
 case("flatten", lambda x: x.reshape(2, 12), normal(2, 3, 4), function=lambda x: F.flatten(x, 1), text="1")
 case("flatten", lambda x: x.reshape(1), normal(), text="0-d")
 case("squeeze", np.squeeze, normal(1, 3, 1), text="all")
 case("squeeze", lambda x: x.reshape(1, 3), normal(1, 3, 1), function=lambda x: F.squeeze(x, -1), text="-1")
 case("unsqueeze", lambda x: x[:, None], normal(2, 3), function=lambda x: F.unsqueeze(x, 1))
-for _shape, _dims in (
-    ((3, 4), (1, 0)),
-    ((2, 3, 5), (2, 0, 1)),
-    ((1, 4, 1, 3), (3, 1, 0, 2)),
-    ((0, 3), (1, 0)),
+PERMUTATIONS = (
+    ((3, 4), (1, 0)), ((2, 3, 5), (2, 0, 1)), ((1, 4, 1, 3), (3, 1, 0, 2)), ((0, 3), (1, 0)), ((3, 0, 2), (2, 1, 0)),
     ((2, 1, 3, 2, 5), (4, 2, 0, 3, 1)),
-):
-    case(
-        "permute",
-        lambda x, d=_dims: x.transpose(d),
-        normal(*_shape),
-        function=lambda x, d=_dims: F.permute(x, d),
-        text=f"{_shape}{_dims}",
-    )
-case(
-    "permute",
-    lambda x: x.transpose(2, 0, 1),
-    normal(33, 65, 37),
-    function=lambda x: F.permute(x, 2, 0, 1),
-    text="big",
-    big=True,
-)
-case("transpose", lambda x: x.swapaxes(0, -1), normal(3, 4, 5), function=lambda x: F.transpose(x, 0, -1))
+)  # fmt: skip
+for _shape, _dims in PERMUTATIONS:
+    case("permute", np.transpose, normal(*_shape), arguments=(_dims,), text=f"{_shape}{_dims}")
+case("permute", np.transpose, normal(33, 65, 37), arguments=((2, 0, 1),), text="big", big=True)
+case("transpose", np.swapaxes, normal(3, 4, 5), arguments=(0, -1))
 case("t", lambda x: x.T, normal(3, 4), text="matrix")
 case("t", np.copy, normal(3), text="vector")
 
 # reductions
 REDUCTIONS = (
-    ((), None), ((1,), None), ((7,), 0), ((4, 5), None), ((4, 5), 0), ((4, 5), -1), ((2, 3, 4), (0, 2)), ((2, 3, 4), (1, 2)),
-    ((3, 1, 5), 1), ((2, 1, 3, 1, 2), (0, 2, 4)), ((5, 0), 0), ((300, 3), 0), ((3, 4100), 1),
+    ((), None), ((1,), None), ((7,), 0), ((4, 5), None), ((4, 5), 0), ((4, 5), -1), ((2, 3, 4), (0, 2)),
+    ((2, 3, 4), (1, 2)), ((3, 1, 5), 1), ((2, 1, 3, 1, 2), (0, 2, 4)), ((300, 3), 0), ((3, 4100), 1),
 )  # fmt: skip
+
+
+def numpy_reduction(function):
+    return lambda x, dim=None, keepdim=False: function(x, axis=dim, keepdims=keepdim)
+
+
 for _name, _numpy in (("sum", np.sum), ("mean", np.mean), ("amax", np.max), ("amin", np.min)):
+    _reference = numpy_reduction(_numpy)
     for _shape, _dim in REDUCTIONS:
         for _keep in (False, True):
-            case(_name, lambda x, f=_numpy, d=_dim, k=_keep: f(x, axis=d, keepdims=k) if x.size else np.zeros(F.sum(gd.tensor(x), d, k).shape),
-                 away(*_shape), function=lambda x, f=getattr(F, _name), d=_dim, k=_keep: f(x, d, k),
-                 text=f"{_shape}{_dim}{_keep}", differentiable=bool(math.prod(_shape))) if math.prod(_shape) or _name == "sum" else None  # fmt: skip
-    case(_name, lambda x, f=_numpy: f(x), away(*BIG), text="big", big=True, f32=10)
-    case(
-        _name,
-        lambda x, f=_numpy: f(x, axis=0),
-        away(1025, 67),
-        function=lambda x, f=getattr(F, _name): f(x, 0),
-        text="big rows",
-        big=True,
-        f32=10,
-    )
+            case(_name, _reference, away(*_shape), arguments=(_dim, _keep), text=f"{_shape}{_dim}{_keep}")
+    case(_name, _reference, away(*BIG), text="big", big=True, f32=10)
+    case(_name, _reference, away(1025, 67), arguments=(0,), text="big rows", big=True, f32=10)
+    case(_name, _reference, away(0, 3), arguments=(1,), text="no rows")
+for _dim in (None, 0, 1):
+    case("sum", numpy_reduction(np.sum), normal(5, 0), arguments=(_dim,), text=f"empty{_dim}")
 for _dim in (None, 0, 1, -1):
-    case(
-        "argmax",
-        lambda x, d=_dim: np.argmax(x, d),
-        away(4, 5, 3),
-        function=lambda x, d=_dim: F.argmax(x, d),
-        text=f"{_dim}",
-        differentiable=False,
-    )
-    case(
-        "max",
-        lambda x, d=_dim: np.max(x, d),
-        away(4, 5, 3),
-        function=lambda x, d=_dim: F.max(x) if d is None else F.max(x, d)[0],
-        text=f"{_dim}",
-    )
+    case("argmax", np.argmax, away(4, 5, 3), arguments=(_dim,), text=f"{_dim}", differentiable=False)
 case("argmax", np.argmax, away(*BIG), text="big", differentiable=False, big=True)
+case("max", np.max, away(4, 5), text="all")
+for _dim in (0, 1, -1):
+    case("max", np.max, away(4, 5, 3), function=lambda x, d: F.max(x, d)[0], arguments=(_dim,), text=f"{_dim}")
 case(
-    "max",
-    lambda x: np.argmax(x, 1),
-    away(4, 5),
-    function=lambda x: F.max(x, 1).indices,
-    text="indices",
-    differentiable=False,
+    "max", np.argmax, away(4, 5), function=lambda x, d: F.max(x, d)[1], arguments=(1,), text="at", differentiable=False
 )
 
 # softmax, losses
-for _shape, _dim in (
-    ((), 0),
+SOFTMAXES = (
     ((7,), 0),
     ((4, 5), 0),
     ((4, 5), 1),
     ((2, 3, 4), 1),
-    ((3, 0), 1),
+    ((3, 0), 0),
     ((0, 3), 1),
     ((1, 1), -1),
     ((3, 1030), 1),
-):
-    for _name in ("softmax", "log_softmax"):
-        case(_name, lambda x, f=getattr(special, _name), d=_dim: f(x, axis=d) if x.size and x.ndim else (np.copy(x) if x.size == 0 else f(x.reshape(1)).reshape(())),
-             normal(*_shape), function=lambda x, f=getattr(F, _name), d=_dim: f(x, d), text=f"{_shape}{_dim}")  # fmt: skip
-case("softmax", lambda x: special.softmax(x, 1), normal(*BIG), function=lambda x: F.softmax(x, 1), text="big", big=True)
-case(
-    "log_softmax",
-    lambda x: special.log_softmax(x, 0),
-    normal(*BIG),
-    function=lambda x: F.log_softmax(x, 0),
-    text="big",
-    big=True,
 )
+for _name in ("softmax", "log_softmax"):
+    for _shape, _dim in SOFTMAXES:
+        case(_name, getattr(special, _name), normal(*_shape), arguments=(_dim,), text=f"{_shape}{_dim}")
+    case(_name, lambda x, d: np.copy(x), normal(3, 0), arguments=(1,), text="no classes")
+case("softmax", lambda x, d: np.ones(()), normal(), arguments=(0,), text="0-d")
+case("log_softmax", lambda x, d: np.zeros(()), normal(), arguments=(0,), text="0-d")
+case("softmax", special.softmax, normal(*BIG), arguments=(1,), text="big", big=True)
+case("log_softmax", special.log_softmax, normal(*BIG), arguments=(0,), text="big", big=True)
 
 
 def reference_cross_entropy(x, y, reduction, ignore=-100):
@@ -797,6 +760,32 @@ def test_random_programs_have_the_same_bits_compiled(code, shape, seed):
 
     got = [np.array(v.detach()) for v in step()] + [np.array(t.grad) for t in tensors if t.grad is not None]
     assert_same_bits(expected, got, "step compiled")
+
+
+def test_memory_is_not_reused_while_it_is_read():
+    """Each of these once overwrote an operand that was still to be read: through a reshape, or by the product."""
+
+    def reshaped_sum(x, w):
+        a = F.softmax(x, 0)
+        again = a.reshape(-1).reshape(a.shape)
+        c = F.exp(a)
+        return F.sum(c) + F.sum(F.softmax(F.tanh(c) * again, 1) * w)
+
+    def two_results_of_an_epilogue(x, w):
+        s = F.softmax(x, 0)
+        y = w @ s + s
+        return F.softmax(y, 1) + F.softmax(F.tanh(y), 1)
+
+    def group_of_its_own_reshape(x, w):
+        a = x + 1
+        return a.reshape(-1).reshape(a.shape) * w + a
+
+    rng = np.random.default_rng(0)
+    arrays = [rng.normal(size=(130, 130)).astype(np.float32) for _ in range(2)]
+    for function in (reshaped_sum, two_results_of_an_epilogue, group_of_its_own_reshape):
+        tensors = [gd.tensor(a) for a in arrays]
+        expected, got = (np.array(f(*tensors)) for f in (function, gd.compile(function)))
+        assert_same_bits([expected], [got], function.__name__)
 
 
 # ---- nothing without a case --------------------------------------------------------------------------

@@ -380,6 +380,8 @@ def _assign_memory(program: Program, calls: list[Call], commit_from: int) -> Low
             o, i = id(resolve(out)), id(resolve(operand))
             if o == i or o in shares or i in taken or o in used or holder(i) in used:
                 continue
+            if sum(resolve(v) is resolve(operand) for v in call.operands) > 1:
+                continue  # also read as a reshape of itself, or by the product whose epilogue this is
             own_result = any(operand is w for w in call.written)  # a product under its own epilogue
             if values[i].storage != "arena" or last[i] != at or not (own_result or first[i] < at):
                 continue
