@@ -193,11 +193,8 @@ class CompiledFunction:
     def _record(self, flat: tuple, rebuild: Any, layout: Any = None) -> Recording:
         if rebuild is None:
             rebuild = (lambda values: (values, {})) if layout is None else functools.partial(_rebuild_arguments, layout)
-        expected = [_expected(a) for a in flat]
-        requires_grad = [
-            getattr(a, "_requires_grad", False) for a, e in zip(flat, expected, strict=True) if isinstance(e, _core.Aval)
-        ]
-        return Recording(self._function, expected, requires_grad, rebuild)
+        requires_grad = [getattr(a, "_requires_grad", False) for a in flat if isinstance(a, (Tensor, np.ndarray))]
+        return Recording(self._function, _avals(flat), requires_grad, rebuild)
 
     def _build(self, flat: tuple, layout: Any, rebuild: Any, tensors: list) -> Any:
         first = self._record(flat, rebuild, layout)
@@ -218,9 +215,8 @@ class CompiledFunction:
         names = tuple(
             n for n in self._names if n in self._names_in and not isinstance(self._names_in[n], types.ModuleType)
         )
-        expected = tuple([_expected(a) for a in flat])
-        replay.guard(expected, required, self._names_in, names, self._cells, pattern)
-        tensors.extend(a for a, e in zip(flat, expected, strict=True) if isinstance(e, _core.Aval))
+        replay.guard(tuple(_avals(flat)), required, self._names_in, names, self._cells, pattern)
+        tensors.extend(a for a in flat if isinstance(a, (Tensor, np.ndarray)))
         self._recordings[id(replay)] = recording
         self._plans.append(replay)
         if len(self._plans) > MAX_PLANS:
@@ -367,6 +363,11 @@ def compile(function: Callable | None = None, *, precision: str = "fp32") -> Any
 
 
 # ---- arguments and results ----
+
+
+def _avals(flat: tuple) -> list[Any]:
+    """Tensors and arrays as their Aval, other arguments as they are."""
+    return [a.aval if isinstance(a, Tensor) else _core.buffer_aval(a) if isinstance(a, np.ndarray) else a for a in flat]
 
 
 def _bindable(argument: Any) -> Any:

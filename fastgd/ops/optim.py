@@ -106,7 +106,7 @@ def optimizer_step(
         )
         written = [steps, *parameters, *[s for column in states for s in column]]
         if any(t.storage.readonly for t in written):
-            raise ShapeError("optimizer: a parameter borrows read-only memory; make it from a copy, Parameter(tensor(data))")
+            raise ShapeError("optimizer: a parameter borrows read-only memory; make it from a copy, as by tensor(data)")
         if trace is None:
             _update_now(attrs, hyper, steps, rows, states, written)
         else:
