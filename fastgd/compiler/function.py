@@ -383,13 +383,6 @@ def _bindable(argument: Any) -> Any:
     return argument
 
 
-def _expected(argument: Any) -> Any:
-    """What a plan expects of an argument: an Aval of data; the very object of a leaf that may receive a gradient."""
-    if isinstance(argument, Tensor):
-        return argument if argument._requires_grad and argument.is_leaf else argument.aval
-    return _core.buffer_aval(argument) if isinstance(argument, np.ndarray) else argument
-
-
 def _flat_arguments(args: tuple, kwargs: dict) -> tuple[tuple, Callable, Any]:
     flat: list[Any] = []
 
