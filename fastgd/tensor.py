@@ -82,7 +82,7 @@ class Tensor(TensorBase):
     def __iter__(self) -> Any:
         if not self.shape:
             raise DtypeError("iteration over a 0-d tensor")
-        return (self[i] for i in range(self.shape[0]))
+        return (self.__getitem__(i) for i in range(self.shape[0]))
 
     # ---- the tape ----
 
