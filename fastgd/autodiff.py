@@ -72,20 +72,26 @@ class TapeNode:
                 f"backward: the saved tensors of {self.op.name} have already been freed by an earlier backward(); "
                 "pass retain_graph=True to the first one if you need a second"
             )
-        for held, version in self.versions:
-            if isinstance(held, Tensor):
-                written = not _core.is_tracing() or _core.current_trace().contents(held) is not version
-            else:
-                written = held.version != version
-            if written:
-                raise _core.FastgdError(
-                    f"backward: a tensor that the derivative of {self.op.name} needs was written in place after it was "
-                    "used; do not write to it before backward()"
-                )
+        if self.overwritten:
+            raise _core.FastgdError(
+                f"backward: a tensor that the derivative of {self.op.name} needs was written in place after it was "
+                "used; do not write to it before backward()"
+            )
 
     @property
     def freed(self) -> bool:
         return self.inputs is None
+
+    @property
+    def overwritten(self) -> bool:
+        """Whether a saved tensor was written since."""
+        for held, version in self.versions:
+            if isinstance(held, Tensor):
+                if not _core.is_tracing() or _core.current_trace().contents(held) is not version:
+                    return True
+            elif held.version != version:
+                return True
+        return False
 
     def free(self) -> None:
         self.inputs = self.outputs = None
@@ -203,11 +209,7 @@ def of_leaves(tensor: Tensor) -> dict[int, Tensor]:
 
 
 def _memory(t: Tensor) -> int:
-    if t.storage is not None:
-        return id(t.storage)
-    from .compiler.passes import resolve
-
-    return id(resolve(t._value))
+    return id(t.storage) if t.storage is not None else id(t._value.root)
 
 
 def _accumulate(leaf: Tensor, grad: Tensor, shared: bool) -> None:

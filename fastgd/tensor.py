@@ -129,7 +129,7 @@ class Tensor(TensorBase):
 
     def _concrete(self, what: str) -> None:
         known = self.storage is not None
-        if known and _core.is_tracing():  # a value from outside would be baked into the plan; serial 0: the engine's own
+        if known and _core.is_tracing():  # a value from outside would be baked into the plan (serial 0: the engine's)
             known = self.storage.serial == 0 or self.storage.serial > _core.current_trace().made_after
         if not known:
             raise FastgdError(

@@ -24,7 +24,7 @@ LIMIT = 60  # seconds that a subprocess may take before it counts as hanging
 
 def python(code, limit=LIMIT, **environment):
     """Runs code in a process of its own; returns it finished."""
-    env = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "", **environment}
     return subprocess.run(
         [sys.executable, "-X", "faulthandler", "-c", textwrap.dedent(code)], env=env, timeout=limit, capture_output=True,
         text=True, check=False,

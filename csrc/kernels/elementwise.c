@@ -359,6 +359,15 @@ static void tile_gather_row(char *y, const char *x, int64_t stride, int64_t n, i
     }
 }
 
+/* Repeats the n bytes at y until there are `total`, doubling. */
+static void tile_repeat(char *y, int64_t n, int64_t total)
+{
+    for (int64_t more; n < total; n += more) {
+        more = total - n < n ? total - n : n;
+        memcpy(y + n, y, (size_t)more);
+    }
+}
+
 /* Copies an input's elements of a block to y, row after row without gaps. */
 static void tile_gather(const tile_program *p, int input, const char *x, const tile_block *block,
                         char *y)
@@ -371,6 +380,16 @@ static void tile_gather(const tile_program *p, int input, const char *x, const t
         tile_gather_row(y, x + (offset + block->col * stride) * size, stride, block->cols, size);
         y += block->cols * size;
     }
+}
+
+/* The same for an input whose rows are all alike. */
+static void tile_gather_alike(const tile_program *p, int input, const char *x,
+                              const tile_block *block, char *y)
+{
+    const int64_t size = tile_size(p->dtype[input]), stride = p->stride[input][p->ndim - 1];
+    const int64_t n = stride ? block->cols : 1;
+    tile_gather_row(y, x + block->col * stride * size, stride, n, size);
+    tile_repeat(y, n * size, block->rows * block->cols * size);
 }
 
 /* ---- running ----------------------------------------------------------------------------- */
@@ -399,7 +418,8 @@ static void tile_apply(const tile_run *t, const int64_t *op, const tile_block *t
         k.x_ld[i] = x->ld;
         flat &= x->ld == k.cols;
     }
-    if (code == TILE_OP_dropout) flat = row_length == k.cols && k.y_ld == k.cols && k.x_ld[0] == k.cols;
+    if (code == TILE_OP_dropout)        /* its rows must be whole, and b is not an array */
+        flat = row_length == k.cols && k.y_ld == k.cols && k.x_ld[0] == k.cols;
     if (flat) {
         k.cols *= k.rows;
         k.rows = 1;
@@ -423,7 +443,7 @@ static void tile_begin(tile_run *t, const tile_block *block, const tile_block *t
     for (int i = 0; i < p->n_inputs; i++) {
         t->source[i] = tile_classify(p, i, block, tile->rows);
         if (t->source[i] == FIXED)
-            tile_gather(p, i, (const char *)t->in[i], tile, t->reg[i].p);
+            tile_gather_alike(p, i, t->in[i], tile, t->reg[i].p);
         else if (t->source[i] == RAW)
             t->reg[i].p = (char *)t->in[i];
     }

@@ -11,7 +11,7 @@
 #include "../fastgd.h"
 
 enum { TILE_INPUT_WORDS = 1 + FGD_LOOP_DIMS, TILE_OUTPUT_WORDS = 2, TILE_OP_WORDS = 8 };
-enum { TILE_ELEMS = 512 };          /* elements in one register of a tile program              */
+enum { TILE_ELEMS = 1024 };          /* elements in one register of a tile program              */
 enum { TILE_MAX_REGISTERS = 64, TILE_MAX_OPERANDS = 32 };
 
 typedef struct tile_program {

@@ -40,6 +40,11 @@ static inline nf64 f64_lane_numbers(void) { return _mm256_setr_epi64x(0, 1, 2, 3
 /* The unpack instructions take the lower and the upper 64 bits of each 128-bit lane. */
 static inline nf64 f64_interleaved_numbers(void) { return _mm256_setr_epi64x(0, 2, 1, 3); }
 static inline nf64 f64_imul_low(nf64 a, nf64 b) { return _mm256_mul_epu32(a, b); }
+static inline nf64 f64_iswap_halves(nf64 a) { return _mm256_shuffle_epi32(a, 0xB1); }
+static inline nf64 f64_ixor3(nf64 a, nf64 b, nf64 c)
+{
+    return _mm256_xor_si256(_mm256_xor_si256(a, b), c);
+}
 static inline void f64_istore_pairs(void *p, nf64 x, nf64 y)
 {
     _mm256_storeu_si256((__m256i *)p, _mm256_unpacklo_epi64(x, y));

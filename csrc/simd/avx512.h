@@ -50,6 +50,11 @@ static inline nf64 f64_interleaved_numbers(void)
     return _mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7);
 }
 static inline nf64 f64_imul_low(nf64 a, nf64 b) { return _mm512_mul_epu32(a, b); }
+static inline nf64 f64_iswap_halves(nf64 a) { return _mm512_ror_epi64(a, 32); }
+static inline nf64 f64_ixor3(nf64 a, nf64 b, nf64 c)
+{
+    return _mm512_ternarylogic_epi64(a, b, c, 0x96);
+}
 static inline void f64_istore_pairs(void *p, nf64 x, nf64 y)
 {
     _mm512_storeu_si512(p, _mm512_unpacklo_epi64(x, y));

@@ -10,8 +10,7 @@ enum { PHILOX_BLOCKS = 2 * f64_LANES, PHILOX_GRANULE = 4 * PHILOX_BLOCKS };
 
 static inline nf64 philox_half_round(nf64 product, nf64 other, nf64 key)
 {
-    nf64 rotated = f64_ior(f64_ishl(product, 32), f64_ishr(product, 32));
-    return f64_ixor(f64_ixor(rotated, f64_ishr(other, 32)), key);
+    return f64_ixor3(f64_iswap_halves(product), f64_ishr(other, 32), key);
 }
 
 /* PHILOX_BLOCKS consecutive blocks -> PHILOX_GRANULE words */
@@ -20,7 +19,8 @@ static inline void philox_granule(uint64_t seed, uint64_t offset, uint64_t block
     const nf64 m0 = f64_iset1(0xD2511F53), m1 = f64_iset1(0xCD9E8D57);
     nf64 x[2], y[2];
     for (int i = 0; i < 2; i++) {
-        x[i] = f64_iadd(f64_iset1((int64_t)(block + (uint64_t)i * f64_LANES)), f64_interleaved_numbers());
+        const int64_t first = (int64_t)(block + (uint64_t)i * f64_LANES);
+        x[i] = f64_iadd(f64_iset1(first), f64_interleaved_numbers());
         y[i] = f64_iset1((int64_t)offset);
     }
     uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);

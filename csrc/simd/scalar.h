@@ -35,6 +35,8 @@ static inline nf64 f64_imul_low(nf64 a, nf64 b)
     const words low = {UINT32_MAX, UINT32_MAX};
     return (nf64)(((words)a & low) * ((words)b & low));
 }
+static inline nf64 f64_iswap_halves(nf64 a) { return f64_ishl(a, 32) | f64_ishr(a, 32); }
+static inline nf64 f64_ixor3(nf64 a, nf64 b, nf64 c) { return a ^ b ^ c; }
 static inline void f64_istore_pairs(void *p, nf64 x, nf64 y)
 {
     const int64_t pairs[4] = {x[0], y[0], x[1], y[1]};

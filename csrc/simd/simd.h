@@ -22,12 +22,13 @@
  *   X_select(m, a, b)  m ? a : b
  *   X_keep(m, a)       m ? a : +0
  *   X_bits(v) X_from_bits(i)                           the same bits as vX or nX
- *   X_iset1 X_iadd X_isub X_iand X_ior X_ixor X_ishl X_ishr   on nX; shifts by a constant,
- *                      ishr logical
+ *   X_iset1 X_iadd X_isub X_iand X_ior X_ishl X_ishr   on nX; shifts by a constant, ishr logical
  *   X_hsum(v) X_hmax(v) X_hmin(v)   across lanes in a fixed tree (halves onto halves)
  *   f32_widen(a, &l, &u)  f32_narrow(l, u)   a float32 vector as two of float64 and back
  * and for simd/philox.h, on nf64:
  *   f64_imul_low(a, b)         64-bit products of the low halves of the lanes
+ *   f64_iswap_halves(a)        each lane rotated by 32 bits
+ *   f64_ixor3(a, b, c)
  *   f64_istore_pairs(p, x, y)  x0 y0 x1 y1 ... in the lane order of f64_interleaved_numbers()
  *
  * Defined once over these, below and in simd/vmath.h:

@@ -3,8 +3,9 @@
  * vmath.inc has the algorithms, once for both dtypes; here are each dtype's constants.  exp, log,
  * tanh, sigmoid and erf are within 2 units in the last place in every tier, also without FMA, and
  * so are expm1, log1p, sin and cos (tests/test_simd.py measures them).  NaN, infinities, zeros and
- * overflow are as in C99's Annex F.  Subnormal arguments may count as zero and subnormal results
- * may be zero, as with flush-to-zero.
+ * overflow are as in C99's Annex F.  Subnormal numbers may count as zero, as with flush-to-zero,
+ * whether arguments, results or in between; the error from that is at most twice the smallest
+ * normal number.
  *
  * Polynomials are minimax fits of ours (Remez exchange in 200-bit arithmetic; coefficients rounded
  * from the lowest degree up, the others refitted each time).  Beside each stands what it
@@ -15,6 +16,13 @@
  * Every function handles each lane alone: what the other lanes hold does not matter. */
 #include <float.h>
 #include <math.h>
+
+#define FGD_VMATH_INLINE static inline __attribute__((always_inline))
+#if defined(__clang__)
+#define FGD_UNROLL_ALL _Pragma("clang loop unroll(full)")
+#else
+#define FGD_UNROLL_ALL _Pragma("GCC unroll 32")
+#endif
 
 /* Horner's rule; n is a compile-time constant wherever this is called. */
 #define FGD_POLY(x, c) V(poly)(x, c, (int)(sizeof(c) / sizeof(c[0])))
@@ -154,3 +162,5 @@ static inline vf32 f32_reduce_pi(vf32 x, vf32 n)
 #include "undef.h"
 
 #undef FGD_POLY
+#undef FGD_VMATH_INLINE
+#undef FGD_UNROLL_ALL

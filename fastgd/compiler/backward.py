@@ -55,8 +55,8 @@ class Backward:
 def record_backward(trace: Trace, outputs: list[Tensor], arguments: list[Tensor]) -> Backward | None:
     """Records the derivative of the results that are still on the tape; None if there are none.
 
-    Results whose tape was used up by backward() inside the function (a training step's loss) come back off
-    the tape.
+    Results whose tape was used up by backward() inside the function (a training step's loss), or needs what
+    was overwritten since, come back off the tape.
     """
     position = {id(t): i for i, t in enumerate(arguments)}
 
@@ -66,7 +66,7 @@ def record_backward(trace: Trace, outputs: list[Tensor], arguments: list[Tensor]
     def differentiable(t: Tensor) -> bool:
         if t._node is None:  # a leaf handed through
             return lives_outside(t)
-        return not any(n.freed for n in reachable([t._node]))
+        return not any(n.freed or n.overwritten for n in reachable([t._node]))
 
     open_results = [i for i, t in enumerate(outputs) if t._requires_grad and differentiable(t)]
     if not open_results:

@@ -47,6 +47,14 @@ class Value:
     def __repr__(self) -> str:
         return f"<{self.storage} {self.aval!r}>"
 
+    @property
+    def root(self) -> Value:
+        """The value whose memory this one shares: itself, or what it is a reshape of."""
+        value = self
+        while value.producer is not None and value.producer.op.kind == "alias":
+            value = value.producer.inputs[0]
+        return value
+
 
 class Node:
     """One instruction: an operation's declaration, its inputs, attributes and outputs.

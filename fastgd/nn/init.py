@@ -8,7 +8,6 @@ numbers themselves are not PyTorch's.
 from __future__ import annotations
 
 import math
-from statistics import NormalDist
 
 import numpy as np
 
@@ -177,6 +176,8 @@ def trunc_normal_(
     """
     if not a < b:
         raise ShapeError(f"trunc_normal_: a must be less than b, got {a} and {b}")
+    from statistics import NormalDist  # loads decimal and fractions
+
     distribution = NormalDist(mean, std)
     low, high = distribution.cdf(a), distribution.cdf(b)
     if not low < high:
