@@ -27,7 +27,6 @@ LEVEL = {
 LAZY = {
     ("tensor", "autodiff"),  # Tensor.backward() calls the tape
     ("autodiff", "ops.functional"),  # sums and copies of gradients are operations
-    ("autodiff", "compiler.passes"),  # which values share memory while recording
     ("context", "ops.functional"),  # gradients of functions
     ("compiler", "ops.registry"),  # reshape and copy, which the compiler itself inserts
     ("compiler", "ops.functional"),  # zeros for a result that got no gradient (compiler/backward.py)
