@@ -1044,11 +1044,8 @@ cdef class Replay:
                 if isinstance(argument, TensorBase):
                     if (<TensorBase>argument).aval is not wanted or (<TensorBase>argument).storage is None:
                         return False
-<<<<<<< HEAD
                     if (<TensorBase>argument)._requires_grad and (<TensorBase>argument)._node is None:
                         return False        # a leaf may receive a gradient: it is guarded by identity
-=======
->>>>>>> reltest
                     if (<TensorBase>argument)._requires_grad != <bint>self.required[len(tensors)]:
                         return False
                 else:

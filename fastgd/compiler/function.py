@@ -193,16 +193,11 @@ class CompiledFunction:
     def _record(self, flat: tuple, rebuild: Any, layout: Any = None) -> Recording:
         if rebuild is None:
             rebuild = (lambda values: (values, {})) if layout is None else functools.partial(_rebuild_arguments, layout)
-<<<<<<< HEAD
         expected = [_expected(a) for a in flat]
         requires_grad = [
             getattr(a, "_requires_grad", False) for a, e in zip(flat, expected, strict=True) if isinstance(e, _core.Aval)
         ]
         return Recording(self._function, expected, requires_grad, rebuild)
-=======
-        requires_grad = [getattr(a, "_requires_grad", False) for a in flat if isinstance(a, (Tensor, np.ndarray))]
-        return Recording(self._function, _avals(flat), requires_grad, rebuild)
->>>>>>> reltest
 
     def _build(self, flat: tuple, layout: Any, rebuild: Any, tensors: list) -> Any:
         first = self._record(flat, rebuild, layout)
@@ -218,24 +213,14 @@ class CompiledFunction:
         replay.output_tree = (recording.tree, layout)
         if recording.backward is not None:
             replay.backward = recording.backward.build(self._bind, self._lock)
-<<<<<<< HEAD
-        expected = tuple([_expected(a) for a in flat])
+        pattern = [(g.parameter, g.entry is None) for g in recording.trace.gradients.values()]
+        required = [t._requires_grad for t in recording.arguments]
         names = tuple(
             n for n in self._names if n in self._names_in and not isinstance(self._names_in[n], types.ModuleType)
         )
-        pattern = [(g.parameter, g.entry is None) for g in recording.trace.gradients.values()]
-        required = [t._requires_grad for t in recording.arguments]
+        expected = tuple([_expected(a) for a in flat])
         replay.guard(expected, required, self._names_in, names, self._cells, pattern)
         tensors.extend(a for a, e in zip(flat, expected, strict=True) if isinstance(e, _core.Aval))
-=======
-        pattern = [(g.parameter, g.entry is None) for g in recording.trace.gradients.values()]
-        required = [t._requires_grad for t in recording.arguments]
-        names = tuple(
-            n for n in self._names if n in self._names_in and not isinstance(self._names_in[n], types.ModuleType)
-        )
-        replay.guard(tuple(_avals(flat)), required, self._names_in, names, self._cells, pattern)
-        tensors.extend(a for a in flat if isinstance(a, (Tensor, np.ndarray)))
->>>>>>> reltest
         self._recordings[id(replay)] = recording
         self._plans.append(replay)
         if len(self._plans) > MAX_PLANS:
@@ -395,6 +380,13 @@ def _bindable(argument: Any) -> Any:
     if hasattr(argument, "__array__") and not isinstance(argument, (int, float, bool, type)):
         return as_tensor(argument)
     return argument
+
+
+def _expected(argument: Any) -> Any:
+    """What a plan expects of an argument: an Aval of data; the very object of a leaf that may receive a gradient."""
+    if isinstance(argument, Tensor):
+        return argument if argument._requires_grad and argument.is_leaf else argument.aval
+    return _core.buffer_aval(argument) if isinstance(argument, np.ndarray) else argument
 
 
 def _flat_arguments(args: tuple, kwargs: dict) -> tuple[tuple, Callable, Any]:

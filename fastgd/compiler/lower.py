@@ -135,11 +135,7 @@ def collapse(shape: tuple[int, ...], strides: list[list[int]], keep_last: int = 
     return sizes, steps
 
 
-<<<<<<< HEAD
-_OPCODES: dict[str, tuple[int, int]] = {}  # name -> opcode, mask of input dtypes
-=======
 _OPCODES: dict[str, tuple[int, int]] = {}
->>>>>>> reltest
 _OF_BOOLS = {"add": "logical_or", "maximum": "logical_or", "mul": "logical_and", "minimum": "logical_and"}
 
 
@@ -211,13 +207,8 @@ class TileProgram:
             register[id(out)] = pool.pop() if pool else self._new_register()
             typed = node.inputs[1] if name == "where" else node.inputs[0]
             dtype = typed.aval.dtype
-<<<<<<< HEAD
-            code_of = _opcode(name, dtype, imm1 if name == "cast" else 0)
-            self.ops += [code_of, dtype.code, register[id(out)], *operands, _bits(imm0), _bits(imm1)]
-=======
             opcode = _opcode(name, dtype, imm1 if name == "cast" else 0)
             self.ops += [opcode, dtype.code, register[id(out)], *operands, _bits(imm0), _bits(imm1)]
->>>>>>> reltest
             for v in {id(v): v for v in node.inputs}.values():
                 if id(v) not in keep and last_use[id(v)] == at:
                     free.setdefault(v.aval.dtype.code, []).append(register[id(v)])

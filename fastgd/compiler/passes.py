@@ -315,13 +315,8 @@ def _merge_producers(node: Node, target: Group, groups: list, made_by: dict, pos
         wanted = {id(o) for o in group.outputs()}
         if at > end or any(reads(g, wanted) for g in groups[at + 1 : end]):
             continue
-<<<<<<< HEAD
-        if any(resolve(x) is not x and id(resolve(x)) in wanted for x in target.inputs()):
-            continue  # a reshape of a result only exists when its group is done
-=======
         if any(resolve(v) is not v and id(resolve(v)) in wanted for v in target.inputs()):
             continue  # the target reads a reshape of the result, which only exists when this group is done
->>>>>>> reltest
         target.nodes[:0] = group.nodes
         groups.pop(at)
         for n in group.nodes:
