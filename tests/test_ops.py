@@ -276,7 +276,7 @@ case("linear", lambda x, w, b: x @ w.T + b, normal(130, 257), normal(67, 257), n
 
 WITHOUT_A_CASE = {  # functions tested apart, below
     "arange", "empty", "empty_like", "eye", "full", "full_like", "linspace", "ones", "ones_like", "rand", "randint", "randn",
-    "randperm", "zeros", "zeros_like", "dropout", "clip_grad_norm_",
+    "randperm", "zeros", "zeros_like", "dropout", "clip_grad_value_", "clip_grad_norm_",
 }  # fmt: skip
 
 # ---- how cases are run -------------------------------------------------------------------------------
@@ -584,6 +584,17 @@ def test_clip_grad_norm(dtype):
     for g, a in zip(grads, arrays, strict=True):
         np.testing.assert_allclose(g, a / (norm + 1e-6), rtol=1e-5)
     assert_same_bits(clipped(2 * norm)[1], arrays, "no clipping below max_norm")
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_clip_grad_value(compiled):
+    p = gd.zeros(4, requires_grad=True)
+    p.grad = gd.tensor([-3.0, 0.5, 3.0, np.nan])
+    clip = (lambda: F.clip_grad_value_(p, 1.0)) if not compiled else gd.compile(lambda: F.clip_grad_value_(p, 1.0))
+    clip()
+    np.testing.assert_array_equal(np.asarray(p.grad), np.array([-1, 0.5, 1, np.nan], np.float32))
+    with pytest.raises(ValueError, match="expected clip_value >= 0, got -1"):
+        F.clip_grad_value_(p, -1)
 
 
 def _step(optimizer, dtype, compiled):

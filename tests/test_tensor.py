@@ -260,7 +260,7 @@ def test_operands_that_are_no_numbers(other):
 
 def test_arrays_and_lists_as_operands():
     x = gd.ones(2)
-    for result in (x + np.ones(2), np.ones(2) + x, [*x, 1.0, 2.0], np.float32(2) * x, np.array(2.0) * x):
+    for result in (x + np.ones(2), np.ones(2) + x, x * [1.0, 2.0], np.float32(2) * x, np.array(2.0) * x):
         assert isinstance(result, gd.Tensor)
     assert isinstance(np.sin(x), np.ndarray)
 
