@@ -23,7 +23,14 @@ def batches(n, rows=BATCH, dtype=np.float32):
 
 def network(dropout=0.25):
     gd.manual_seed(3)
-    layers = [nn.Linear(IN, HIDDEN), nn.GELU(), nn.Dropout(dropout), nn.Linear(HIDDEN, HIDDEN), nn.Tanh(), nn.Linear(HIDDEN, CLASSES)]
+    layers = [
+        nn.Linear(IN, HIDDEN),
+        nn.GELU(),
+        nn.Dropout(dropout),
+        nn.Linear(HIDDEN, HIDDEN),
+        nn.Tanh(),
+        nn.Linear(HIDDEN, CLASSES),
+    ]
     return nn.Sequential(*layers)
 
 
@@ -72,7 +79,10 @@ class Run:
         state = self.optimizer.state_dict()
         for index in sorted(state["state"]):
             entry = state["state"][index]
-            parts += [str((index, k)).encode() + (np.asarray(v).tobytes() if k != "step" else str(v).encode()) for k, v in entry.items()]
+            parts += [
+                str((index, k)).encode() + (np.asarray(v).tobytes() if k != "step" else str(v).encode())
+                for k, v in entry.items()
+            ]
         return [*parts, str(state["updates"]), str(_core.rng_state())]
 
 
@@ -135,7 +145,9 @@ def test_gradients_are_accumulated_over_several_calls(kind, filled):
 def test_any_number_of_threads_gives_the_same_bits(compiled):
     def wide():
         gd.manual_seed(3)
-        return nn.Sequential(nn.Linear(IN, 300), nn.ReLU(), nn.Dropout(0.1), nn.Linear(300, 200), nn.SiLU(), nn.Linear(200, CLASSES))
+        return nn.Sequential(
+            nn.Linear(IN, 300), nn.ReLU(), nn.Dropout(0.1), nn.Linear(300, 200), nn.SiLU(), nn.Linear(200, CLASSES)
+        )
 
     data = [(np.tile(x, (12, 1)), np.tile(y, 12)) for x, y in batches(6)]
     before, seen = gd.get_num_threads(), []
@@ -161,7 +173,9 @@ def test_double_precision():
 
 def test_arrays_are_bound_by_pointer():
     seen = []
-    twice = gd.compile(lambda x: x.sum() if seen.append(x.shape) else (x if isinstance(x, gd.Tensor) else gd.as_tensor(x)) * 2)
+    twice = gd.compile(
+        lambda x: x.sum() if seen.append(x.shape) else (x if isinstance(x, gd.Tensor) else gd.as_tensor(x)) * 2
+    )
     x = np.arange(6, dtype=np.float32)
     assert twice(x).tolist() == [0, 2, 4, 6, 8, 10]
     x += 1  # the same memory with other values
@@ -209,7 +223,9 @@ def test_keywords_containers_and_structures():
     for scale, s in ((1.0, 7), (1.0, 7), (0.5, 4)):
         r = call(scale=scale)
         assert r["s"].tolist() == [s] * 3
-        assert isinstance(r["list"], list) and r["list"][0].tolist() == [2 * s] * 3 and r["list"][1:] == [None, "name", 3]
+        assert (
+            isinstance(r["list"], list) and r["list"][0].tolist() == [2 * s] * 3 and r["list"][1:] == [None, "name", 3]
+        )
         assert isinstance(r["pair"], tuple) and r["pair"][0].tolist() == [-s, 1 - s, 2 - s]
         assert r["pair"][1]["deep"].item() == 3 * s
 
@@ -344,11 +360,29 @@ def other_gradients(run):
 
 
 EDITS = [
-    replaced_weight, replaced_layer, new_data, frozen, frozen_one, extended, through_numpy, in_place, loaded_model,
-    loaded_optimizer, evaluated, less_dropout, gradient_by_hand, other_gradients,
-    group("lr", 0.5), group("lr", schedules.linear(0.5, 0.1, 10)), group("lr", schedules.constant(0.02)),
-    group("weight_decay", 0.4), group("betas", (0.5, 0.6)), group("amsgrad", True), group("maximize", True), group("eps", 0.1),
-]  # fmt: skip
+    replaced_weight,
+    replaced_layer,
+    new_data,
+    frozen,
+    frozen_one,
+    extended,
+    through_numpy,
+    in_place,
+    loaded_model,
+    loaded_optimizer,
+    evaluated,
+    less_dropout,
+    gradient_by_hand,
+    other_gradients,
+    group("lr", 0.5),
+    group("lr", schedules.linear(0.5, 0.1, 10)),
+    group("lr", schedules.constant(0.02)),
+    group("weight_decay", 0.4),
+    group("betas", (0.5, 0.6)),
+    group("amsgrad", True),
+    group("maximize", True),
+    group("eps", 0.1),
+]
 
 
 @pytest.mark.parametrize("zero", ["last", "never"])
@@ -371,8 +405,13 @@ def test_edits_of_sgd(key):
     def before(run, i):
         g = run.optimizer.param_groups[0]
         if i in (3, 6):
-            g.update({"nesterov": {"nesterov": i == 6}, "momentum": {"nesterov": False, "momentum": 0.3 * (i == 6)},
-                      "dampening": {"nesterov": False, "dampening": 0.1 * i}}[key])  # fmt: skip
+            g.update(
+                {
+                    "nesterov": {"nesterov": i == 6},
+                    "momentum": {"nesterov": False, "momentum": 0.3 * (i == 6)},
+                    "dampening": {"nesterov": False, "dampening": 0.1 * i},
+                }[key]
+            )
 
     eager, compiled = advance(pair(make=OPTIMIZERS["sgd"]), batches(10), before)
     assert eager == compiled
@@ -419,7 +458,11 @@ def test_numbers_of_arguments_closures_and_globals_are_guarded():
     def plain(x, a):
         return x * a * factor * FACTOR * NOT_YET
 
-    f, g, part = gd.compile(plain), gd.compile(gd.no_grad()(plain)), gd.compile(__import__("functools").partial(plain, a=2.0))
+    f, g, part = (
+        gd.compile(plain),
+        gd.compile(gd.no_grad()(plain)),
+        gd.compile(__import__("functools").partial(plain, a=2.0)),
+    )
     NOT_YET = 1.0  # defined after the function was compiled
     x = gd.tensor([1.0, -2.0])
     for a in (1.0, 2.0, 0.0, -0.0, float("inf"), True, 3):
@@ -569,11 +612,26 @@ def test_an_exception_of_the_function_itself_leaves_no_recording():
 # ---- recording -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("look", [lambda t: t.item(), bool, float, int, lambda t: t.numpy(), np.asarray, lambda t: t.tolist(),
-                                  lambda t: range(3)[t.long()], lambda t: f"{t:.3f}"])  # fmt: skip
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda t: t.item(),
+        bool,
+        float,
+        int,
+        lambda t: t.numpy(),
+        np.asarray,
+        lambda t: t.tolist(),
+        lambda t: range(3)[t.long()],
+        lambda t: f"{t:.3f}",
+    ],
+)
 def test_values_are_not_known_while_recording(look):
     outside = gd.tensor(1.0)
-    for use in (lambda x: x.sum(), lambda x: outside):  # of the recording's own tensors, and of others: they would be baked in
+    for use in (
+        lambda x: x.sum(),
+        lambda x: outside,
+    ):  # of the recording's own tensors, and of others: they would be baked in
         with pytest.raises(gd.FastgdError, match="values of a tensor are not known while fastgd.compile records"):
             gd.compile(lambda x, use=use: x * 2 if look(use(x)) is None else x)(gd.tensor([1.0]))
     assert not _core.is_tracing()
@@ -604,12 +662,26 @@ def test_recorded_tensors_are_useless_outside():
     ghost, real = leaked[0], gd.tensor([1.0, 2.0])
     p = nn.Parameter(np.ones(2, np.float32))
     uses = [
-        lambda: ghost + 1, lambda: real * ghost, lambda: ghost.item(), lambda: ghost.tolist(), lambda: np.asarray(ghost),
-        lambda: ghost.reshape(2, 1), lambda: ghost.sum(), lambda: real.copy_(ghost), lambda: ghost.copy_(real),
-        lambda: ghost.add_(1.0), lambda: ghost.zero_(), lambda: setattr(p, "grad", ghost), lambda: setattr(p, "data", ghost),
-        lambda: nn.Parameter(ghost), lambda: gd.tensor(ghost), lambda: f(ghost), lambda: gd.compile(lambda x: x * ghost)(real),
-        lambda: F.cross_entropy(ghost.reshape(1, 2), np.array([0])), lambda: ghost.__deepcopy__({}),
-    ]  # fmt: skip
+        lambda: ghost + 1,
+        lambda: real * ghost,
+        lambda: ghost.item(),
+        lambda: ghost.tolist(),
+        lambda: np.asarray(ghost),
+        lambda: ghost.reshape(2, 1),
+        lambda: ghost.sum(),
+        lambda: real.copy_(ghost),
+        lambda: ghost.copy_(real),
+        lambda: ghost.add_(1.0),
+        lambda: ghost.zero_(),
+        lambda: setattr(p, "grad", ghost),
+        lambda: setattr(p, "data", ghost),
+        lambda: nn.Parameter(ghost),
+        lambda: gd.tensor(ghost),
+        lambda: f(ghost),
+        lambda: gd.compile(lambda x: x * ghost)(real),
+        lambda: F.cross_entropy(ghost.reshape(1, 2), np.array([0])),
+        lambda: ghost.__deepcopy__({}),
+    ]
     for i, use in enumerate(uses):
         with pytest.raises((gd.FastgdError, TypeError)):
             use()
@@ -642,7 +714,16 @@ def test_explain_and_memory():
     (x, y), *_ = batches(1)
     run(x, y)
     text, facts = run.step.explain(), run.step.memory()
-    for part in ("gemm_f32", "adam_step_f32", "cross_entropy", "gelu", "grad_norm", "commit", f"float32[{BATCH}, {HIDDEN}]", "kernel calls"):
+    for part in (
+        "gemm_f32",
+        "adam_step_f32",
+        "cross_entropy",
+        "gelu",
+        "grad_norm",
+        "commit",
+        f"float32[{BATCH}, {HIDDEN}]",
+        "kernel calls",
+    ):
         assert part in text, part
     n = sum(p.numel() for p in run.model.parameters())
     parameters = list(run.model.parameters())
@@ -698,7 +779,9 @@ def compare(build, calls=4, n=12, varies=True):
 
 def tensors(*scales, shape=(2, 6), parameter=False):
     make = nn.Parameter if parameter else gd.tensor
-    return [make(np.float32(s) * np.arange(1, 1 + int(np.prod(shape)), dtype=np.float32).reshape(shape)) for s in scales]
+    return [
+        make(np.float32(s) * np.arange(1, 1 + int(np.prod(shape)), dtype=np.float32).reshape(shape)) for s in scales
+    ]
 
 
 def read_then_written():
@@ -971,10 +1054,26 @@ def many_operands():  # more than one tile holds
 
 
 PROGRAMS = [
-    read_then_written, swapped, rotated, written_to_itself, written_through_views, constants_written, reshapes_of_one_value,
-    aliases_returned, decayed_before_the_step, gradients_edited, loss_after_the_step, two_optimizers, taking_turns,
-    both_optimizers_on_one_parameter, gradient_shared_and_clipped, clipped_only, random_calls, transposes, many_operands,
-]  # fmt: skip
+    read_then_written,
+    swapped,
+    rotated,
+    written_to_itself,
+    written_through_views,
+    constants_written,
+    reshapes_of_one_value,
+    aliases_returned,
+    decayed_before_the_step,
+    gradients_edited,
+    loss_after_the_step,
+    two_optimizers,
+    taking_turns,
+    both_optimizers_on_one_parameter,
+    gradient_shared_and_clipped,
+    clipped_only,
+    random_calls,
+    transposes,
+    many_operands,
+]
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda p: p.__name__)

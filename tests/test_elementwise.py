@@ -12,9 +12,9 @@ import math
 
 import numpy as np
 import pytest
+from tile_program import DTYPES, OPS, apply, double_bits, op, run
 
 from fastgd import _core
-from tile_program import DTYPES, OPS, apply, double_bits, op, run
 
 NUMPY_DTYPES = [name for name in DTYPES if name != "bfloat16"]
 SIZES = [0, 1, 3, 4, 5, 7, 8, 9, 15, 16, 17, 511, 512, 513, 1023, 1024, 1025, 5000]
@@ -109,22 +109,32 @@ BOUNDED = {
     "sigmoid": (sigmoid, 2, None),
     "erf": (erf, 2, None),
     "gelu": (lambda x: x * normal_cdf(x), 3, lambda x: np.abs(x) / 4),
-    "gelu_tanh": (lambda x: x * (1 + np.tanh(np.sqrt(2 / wide(np.pi)) * (x + wide(0.044715) * x**3))) / 2,
-                  3, lambda x: np.abs(x)),
+    "gelu_tanh": (
+        lambda x: x * (1 + np.tanh(np.sqrt(2 / wide(np.pi)) * (x + wide(0.044715) * x**3))) / 2,
+        3,
+        lambda x: np.abs(x),
+    ),
     "silu": (lambda x: x * sigmoid(x), 3, None),
     "sigmoid_bwd": (lambda dy, y: dy * y * (1 - y), 3, None),
     "tanh_bwd": (lambda dy, y: dy * (1 - y * y), 2, lambda dy, y: np.abs(dy) * y * y),
     "gelu_bwd": (lambda dy, x: dy * (normal_cdf(x) + x * normal_pdf(x)), 4, lambda dy, x: np.abs(dy)),
     "gelu_tanh_bwd": (lambda dy, x: dy * gelu_tanh_slope(x), 8, lambda dy, x: np.abs(dy) * (1 + np.abs(x))),
-    "silu_bwd": (lambda dy, x: dy * sigmoid(x) * (1 + x * (1 - sigmoid(x))), 4,
-                 lambda dy, x: np.abs(dy * sigmoid(x) * x)),
+    "silu_bwd": (
+        lambda dy, x: dy * sigmoid(x) * (1 + x * (1 - sigmoid(x))),
+        4,
+        lambda dy, x: np.abs(dy * sigmoid(x) * x),
+    ),
 }
 
 # tested by name below, or in test_simd.py
 ELSEWHERE = {"cast", "const", "dropout"}
 
-CASES = [(name, dtype) for name, (_, _, mask) in OPS.items() for dtype in NUMPY_DTYPES
-         if mask >> DTYPES[dtype] & 1 and name not in ELSEWHERE]
+CASES = [
+    (name, dtype)
+    for name, (_, _, mask) in OPS.items()
+    for dtype in NUMPY_DTYPES
+    if mask >> DTYPES[dtype] & 1 and name not in ELSEWHERE
+]
 
 
 def test_every_operation_has_a_reference():
@@ -168,7 +178,7 @@ def assert_result(name, got, arrays):
     if name in EXACT:
         expected = EXACT[name](*arrays)
         assert got.dtype == expected.dtype
-        if got.dtype.kind == "f":               # kernels may flush subnormal results to zero
+        if got.dtype.kind == "f":  # kernels may flush subnormal results to zero
             small = (expected != 0) & (np.abs(expected) <= np.finfo(got.dtype).tiny)
             expected = np.where(small & (got == 0), got, expected)
         assert np.array_equal(got, expected, equal_nan=got.dtype.kind == "f"), (got, expected)
@@ -194,20 +204,20 @@ def result_dtype(name, dtype):
 # ---- single operations -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name, dtype", CASES)
+@pytest.mark.parametrize(("name", "dtype"), CASES)
 def test_operation(name, dtype):
     """Sizes around the vectors and the tile, misaligned, and nothing written outside."""
     for n in SIZES:
         arrays = arguments(name, dtype, n + 1)
         shifted = [a[1:] for a in arrays]
         room = np.full(n + 40, 77, result_dtype(name, dtype))
-        out = room[17:17 + n]
+        out = room[17 : 17 + n]
         apply(name, *shifted, out=out)
         assert_result(name, out, shifted)
-        assert (np.delete(room, np.s_[17:17 + n]) == room[0]).all()
+        assert (np.delete(room, np.s_[17 : 17 + n]) == room[0]).all()
 
 
-@pytest.mark.parametrize("name, dtype", [c for c in CASES if OPS[c[0]][1] > 0])
+@pytest.mark.parametrize(("name", "dtype"), [c for c in CASES if OPS[c[0]][1] > 0])
 def test_operation_in_place(name, dtype):
     """The output may be the buffer of any input of its element size."""
     for n, which in itertools.product((17, 1300), range(OPS[name][1])):
@@ -220,7 +230,7 @@ def test_operation_in_place(name, dtype):
         assert buffer.tobytes() == apart.tobytes()
 
 
-@pytest.mark.parametrize("name, dtype", CASES)
+@pytest.mark.parametrize(("name", "dtype"), CASES)
 def test_bits_do_not_depend_on_position(name, dtype):
     arrays = arguments(name, dtype, 83)
     whole = apply(name, *arrays, out_dtype=result_dtype(name, dtype))
@@ -247,7 +257,7 @@ def test_signs_of_torch():
 # ---- casts and constants -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("source, target", list(itertools.product(NUMPY_DTYPES, NUMPY_DTYPES)))
+@pytest.mark.parametrize(("source", "target"), list(itertools.product(NUMPY_DTYPES, NUMPY_DTYPES)))
 def test_cast(source, target):
     rng = np.random.default_rng(7)
     for n in (1, 16, 33, 700):
@@ -270,7 +280,9 @@ def test_bfloat16():
     x = rng.integers(0, 2**32, 20000, dtype=np.uint32).view(np.float32)
     x = x[(np.abs(x) >= np.finfo(np.float32).tiny) & np.isfinite(x)]
     halfway = ((rng.integers(1, 0x7F00, 500).astype(np.uint32) << 16) + 0x8000).view(np.float32)
-    x = np.concatenate([x, halfway[np.abs(halfway) >= np.finfo(np.float32).tiny], np.float32([0, -0.0, np.inf, -np.inf, np.nan])])
+    x = np.concatenate(
+        [x, halfway[np.abs(halfway) >= np.finfo(np.float32).tiny], np.float32([0, -0.0, np.inf, -np.inf, np.nan])]
+    )
     stored = apply("cast", x, out_dtype=np.uint16, imm1=DTYPES["bfloat16"])
     back = apply("cast", stored, out_dtype=np.float32, imm1=DTYPES["float32"])
     expected = bfloat16(x)
@@ -315,7 +327,7 @@ SPACES = [
 ]
 
 
-@pytest.mark.parametrize("shape, inputs", SPACES)
+@pytest.mark.parametrize(("shape", "inputs"), SPACES)
 @pytest.mark.parametrize("dtype", ["float32", "float64", "uint8"])
 def test_broadcasting(shape, inputs, dtype, threads):
     rng = np.random.default_rng(9)
@@ -358,7 +370,7 @@ def test_random_programs(seed, threads):
     inputs = [random_view(shape, dtype, rng) for _ in range(rng.integers(1, 5))]
     registers = {i: np.broadcast_to(a, shape) for i, a in enumerate(inputs)}
     ops = []
-    for i in range(rng.integers(1, 8)):
+    for _i in range(rng.integers(1, 8)):
         name = rng.choice(["add", "sub", "mul", "maximum", "neg", "relu", "const"])
         chosen = [int(r) for r in rng.choice(list(registers), OPS[name][1])]
         # sometimes a temporary is used again, also in place
@@ -383,9 +395,17 @@ def test_outputs_of_several_dtypes():
     """Mask, index and value from one pass, as in where(x > 0, x, 0) that keeps its condition."""
     x = np.random.default_rng(11).normal(size=(40, 30)).astype(np.float32)
     mask, whole, chosen = np.empty(x.shape, bool), np.empty(x.shape, np.int64), np.empty_like(x)
-    run(x.shape, [(mask, 2), (whole, 3), (chosen, 4)], [x],
-        [op("const", "float32", 1, imm0=double_bits(0.0)), op("gt", "float32", 2, 0, 1),
-         op("cast", "float32", 3, 0, imm1=DTYPES["int64"]), op("where", "float32", 4, 2, 0, 1)])
+    run(
+        x.shape,
+        [(mask, 2), (whole, 3), (chosen, 4)],
+        [x],
+        [
+            op("const", "float32", 1, imm0=double_bits(0.0)),
+            op("gt", "float32", 2, 0, 1),
+            op("cast", "float32", 3, 0, imm1=DTYPES["int64"]),
+            op("where", "float32", 4, 2, 0, 1),
+        ],
+    )
     assert np.array_equal(mask, x > 0)
     assert np.array_equal(whole, x.astype(np.int64))
     assert np.array_equal(chosen, np.where(x > 0, x, 0))
@@ -399,8 +419,12 @@ def test_chain_in_place_over_its_last_reader(shape):
     t = x * b
     expected, doubled = t + x, t + t
     twice = np.empty_like(x)
-    run(shape, [(x, 3), (twice, 4)], [x, b],
-        [op("mul", "float32", 2, 0, 1), op("add", "float32", 3, 2, 0), op("add", "float32", 4, 2, 2)])
+    run(
+        shape,
+        [(x, 3), (twice, 4)],
+        [x, b],
+        [op("mul", "float32", 2, 0, 1), op("add", "float32", 3, 2, 0), op("add", "float32", 4, 2, 2)],
+    )
     assert np.array_equal(x, expected) and np.array_equal(twice, doubled)
 
 
@@ -408,8 +432,12 @@ def test_a_register_written_twice_does_not_reach_the_output_early():
     """Register 1 is a temporary first and the output later; its buffer is still read in between."""
     x = np.random.default_rng(13).normal(size=1000).astype(np.float32)
     expected = (x * x + x) * x
-    run(x.shape, [(x, 1)], [x],
-        [op("square", "float32", 1, 0), op("add", "float32", 2, 1, 0), op("mul", "float32", 1, 2, 0)])
+    run(
+        x.shape,
+        [(x, 1)],
+        [x],
+        [op("square", "float32", 1, 0), op("add", "float32", 2, 1, 0), op("mul", "float32", 1, 2, 0)],
+    )
     assert np.array_equal(x, expected)
 
 
@@ -425,9 +453,17 @@ def test_same_bits_at_any_number_of_threads(shape, threads):
     for n in (1, 2, 3, 7):
         threads(n)
         out = np.full(shape, np.nan, np.float32)
-        run(shape, [(out, 6)], [x, b, c],
-            [op("add", "float32", 3, 0, 1), op("gelu", "float32", 4, 3), op("mul", "float32", 5, 4, 2),
-             op("tanh", "float32", 6, 5)])
+        run(
+            shape,
+            [(out, 6)],
+            [x, b, c],
+            [
+                op("add", "float32", 3, 0, 1),
+                op("gelu", "float32", 4, 3),
+                op("mul", "float32", 5, 4, 2),
+                op("tanh", "float32", 6, 5),
+            ],
+        )
         results.append(out.tobytes())
     assert np.isfinite(out).all()
     assert len(set(results)) == 1
@@ -441,8 +477,12 @@ def test_dropout_is_the_same_in_parts(shape, threads):
     for n in (1, 2, 7):
         threads(n)
         y = np.empty_like(x)
-        run(shape, [(y, 3)], [x, state[:1].reshape((1,) * len(shape))],
-            [op("neg", "float32", 2, 0), op("dropout", "float32", 3, 2, 1, imm0=double_bits(0.25))])
+        run(
+            shape,
+            [(y, 3)],
+            [x, state[:1].reshape((1,) * len(shape))],
+            [op("neg", "float32", 2, 0), op("dropout", "float32", 3, 2, 1, imm0=double_bits(0.25))],
+        )
         results.append(y.tobytes())
     assert len(set(results)) == 1
     assert abs((y == 0).mean() - 0.25) < 0.02

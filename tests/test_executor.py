@@ -219,12 +219,14 @@ def test_buffers_that_live_together_do_not_overlap(seed):
         buffers.append(Buffer(int(rng.choice([0, 1, 4, 64, 100, 4096, 5000])), first, first + int(rng.integers(0, 20))))
     total = plan_offsets(buffers)
     for i, a in enumerate(buffers):
-        assert a.offset % ALIGNMENT == 0 and 0 <= a.offset and a.offset + max(a.nbytes, 1) <= total
+        assert a.offset % ALIGNMENT == 0 and a.offset >= 0 and a.offset + max(a.nbytes, 1) <= total
         for b in buffers[:i]:
             together = a.first <= b.last and b.first <= a.last
             apart = a.offset + max(a.nbytes, 1) <= b.offset or b.offset + max(b.nbytes, 1) <= a.offset
             assert apart or not together
-    needed = max(sum(-(-max(b.nbytes, 1) // ALIGNMENT) * ALIGNMENT for b in buffers if b.first <= t <= b.last) for t in range(70))
+    needed = max(
+        sum(-(-max(b.nbytes, 1) // ALIGNMENT) * ALIGNMENT for b in buffers if b.first <= t <= b.last) for t in range(70)
+    )
     assert needed <= total <= 2 * needed
 
 

@@ -26,9 +26,13 @@ def python(code, limit=LIMIT, **environment):
     """Runs code in a process of its own; returns it finished."""
     env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "", **environment}
     return subprocess.run(
-        [sys.executable, "-X", "faulthandler", "-c", textwrap.dedent(code)], env=env, timeout=limit, capture_output=True,
-        text=True, check=False,
-    )  # fmt: skip
+        [sys.executable, "-X", "faulthandler", "-c", textwrap.dedent(code)],
+        env=env,
+        timeout=limit,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def output(code, **environment):
@@ -83,7 +87,9 @@ TRAIN = f"""
 
 @pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "eager"])
 def test_a_forked_child_trains_serially_with_the_same_bits(compiled):
-    code = TRAIN + f"""
+    code = (
+        TRAIN
+        + f"""
     import signal
     step, state = training((200, 300, 10), 128, compiled={compiled})
     expected = [step().item().hex() for _ in range(6)]
@@ -99,17 +105,21 @@ def test_a_forked_child_trains_serially_with_the_same_bits(compiled):
     rest = [step().item().hex() for _ in range(3)]          # and the parent goes on
     print(os.waitstatus_to_exitcode(status), first + rest == expected)
     """
+    )
     assert output(code) == ["0", "True"]
 
 
 def test_a_pool_of_forked_workers_trains():
-    code = TRAIN + """
+    code = (
+        TRAIN
+        + """
     import multiprocessing
     before = train(3)
     with multiprocessing.get_context("fork").Pool(3) as pool:
         results = pool.map_async(train, [3] * 6).get(timeout=50)
     print(set(results) == {before}, train(3) == before)
     """
+    )
     assert output(code) == ["True", "True"]
 
 
@@ -134,8 +144,9 @@ LONG = f"""
     x = rng.standard_normal((2048, 400)).astype(np.float32)
     def bits():
         state = optimizer.state_dict()
-        return ([np.asarray(p).tobytes() for p in model.parameters()], [np.asarray(p.grad).tobytes() for p in model.parameters()],
-                [[np.asarray(v).tobytes() for v in e.values()] for e in state["state"].values()], state["updates"], gd._core.rng_state())
+        moments = [[np.asarray(v).tobytes() for v in e.values()] for e in state["state"].values()]
+        weights = [(np.asarray(p).tobytes(), np.asarray(p.grad).tobytes()) for p in model.parameters()]
+        return weights, moments, state["updates"], gd._core.rng_state()
     f(x)
     start = time.perf_counter(); f(x); took = time.perf_counter() - start
     stopped = later = 0
@@ -205,7 +216,8 @@ def no_leak(make):
 
 def new_plans():
     """Forgets the plans of eager operations, so that they are compiled again."""
-    from fastgd.ops import OPS, optim as update
+    from fastgd.ops import OPS
+    from fastgd.ops import optim as update
 
     for op in OPS.values():
         op.plans.clear()
@@ -223,7 +235,12 @@ def test_failing_allocations_in_eager_operations(planned):
         kept = []
 
         def action():
-            kept[:] = [(x.softmax(1) @ x.t()).sum(0), F.dropout(x, 0.5) if kept else x.exp(), x.max(), (x > 0).float() + x]
+            kept[:] = [
+                (x.softmax(1) @ x.t()).sum(0),
+                F.dropout(x, 0.5) if kept else x.exp(),
+                x.max(),
+                (x > 0).float() + x,
+            ]
             assert kept[0].tolist() == want
 
         return action, lambda: np.asarray(x).tobytes()
@@ -279,7 +296,11 @@ def test_failing_allocations_of_a_second_plan():
 
 def test_sizes_that_cannot_be_allocated():
     before = _core.alloc_live_bytes()
-    for make in (lambda: gd.empty(1 << 45), lambda: gd.zeros(1 << 22, 1 << 22), lambda: gd.tensor([1.0]).expand(1 << 46).exp()):
+    for make in (
+        lambda: gd.empty(1 << 45),
+        lambda: gd.zeros(1 << 22, 1 << 22),
+        lambda: gd.tensor([1.0]).expand(1 << 46).exp(),
+    ):
         with pytest.raises(MemoryError):
             make()
     with pytest.raises(ValueError, match="more elements"):
@@ -413,7 +434,10 @@ def test_the_number_of_threads_is_obeyed():
     allowed = len(os.sched_getaffinity(0))
     for nonsense in ("", "0", "-2", "many"):
         assert 1 <= int(output(code, OMP_NUM_THREADS=nonsense)[0]) <= allowed
-    assert output("import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n" + code, OMP_NUM_THREADS="")[0] == "1"
+    assert (
+        output("import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n" + code, OMP_NUM_THREADS="")[0]
+        == "1"
+    )
     for bad in (0, -1):
         with pytest.raises(ValueError, match="n >= 1"):
             gd.set_num_threads(bad)
@@ -442,8 +466,8 @@ def test_import_is_light():
     start = time.process_time()
     import fastgd
     took = time.process_time() - start
-    heavy = {"scipy", "matplotlib", "tqdm", "torch", "sklearn", "pandas", "safetensors", "subprocess", "multiprocessing", "asyncio",
-             "_hashlib"} - before
+    heavy = {"scipy", "matplotlib", "tqdm", "torch", "sklearn", "pandas", "safetensors", "subprocess",
+             "multiprocessing", "asyncio", "_hashlib"} - before
     print(int(1000 * took), *sorted(heavy & set(sys.modules)))
     """
     runs = [output(code) for _ in range(4)]

@@ -10,7 +10,6 @@ import math
 import mpmath
 import numpy as np
 import pytest
-
 from tile_program import apply, double_bits, op, run
 
 MAX_ULP = 2.0
@@ -51,8 +50,32 @@ def ulps(got, reference, dtype):
 def float32_points():
     """Every 4096th bit pattern, denser near where the algorithms change their ways."""
     spread = np.arange(0, 2**32, 2**12, dtype=np.uint64).astype(np.uint32).view(np.float32)
-    seams = np.array([0.0, 0.25, 0.3465736, 0.5, 0.55, 0.75, 0.95, 1.0, 1.5, 3.95, 9.1, 17.3, 20.0, 87.33655,
-                      88.72284, 89.0, 103.97, np.pi / 4, np.pi / 2, 100.0, 1e5], np.float32)
+    seams = np.array(
+        [
+            0.0,
+            0.25,
+            0.3465736,
+            0.5,
+            0.55,
+            0.75,
+            0.95,
+            1.0,
+            1.5,
+            3.95,
+            9.1,
+            17.3,
+            20.0,
+            87.33655,
+            88.72284,
+            89.0,
+            103.97,
+            np.pi / 4,
+            np.pi / 2,
+            100.0,
+            1e5,
+        ],
+        np.float32,
+    )
     steps = np.arange(-2000, 2001, dtype=np.int32)
     near = (seams.view(np.int32)[:, None] + steps).clip(0).astype(np.int32).view(np.float32).ravel()
     rng = np.random.default_rng(1)
@@ -115,8 +138,6 @@ SPECIAL = {
 }
 
 
-
-
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", SPECIAL)
 def test_special_values(name, dtype):
@@ -124,7 +145,7 @@ def test_special_values(name, dtype):
     x, expected = np.array([*SPECIAL[name], (np.nan, np.nan)], dtype).T.copy()
     got = apply(name, x)
     same = (got == expected) & (np.signbit(got) == np.signbit(expected)) | np.isnan(got) & np.isnan(expected)
-    assert same.all(), list(zip(x[~same], got[~same]))
+    assert same.all(), list(zip(x[~same], got[~same], strict=False))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -136,7 +157,7 @@ def test_subnormal_arguments_count_as_themselves_or_as_zero(name, dtype):
     itself, zero = REFERENCE[name](x.astype(np.float64)), REFERENCE[name](x.astype(np.float64) * 0)
     close = np.abs(got - itself) <= tiny
     if name == "log":
-        zero[:] = -np.inf                       # also of negative ones: they count as -0
+        zero[:] = -np.inf  # also of negative ones: they count as -0
         close |= np.isnan(got) & (x < 0) | (np.abs(got / itself - 1) < 1e-6)
     assert (close | (got == zero)).all(), got
 
@@ -145,26 +166,30 @@ def test_subnormal_arguments_count_as_themselves_or_as_zero(name, dtype):
 @pytest.mark.parametrize("name", [*REFERENCE, "pow"])
 def test_bits_do_not_depend_on_position(name, dtype):
     rng = np.random.default_rng(4)
-    x = np.concatenate([rng.normal(size=70) * s for s in (0.1, 1, 30)] + [[1e6, np.inf, np.nan, 0.0, 1e-3]]).astype(dtype)
+    x = np.concatenate([rng.normal(size=70) * s for s in (0.1, 1, 30)] + [[1e6, np.inf, np.nan, 0.0, 1e-3]]).astype(
+        dtype
+    )
     arrays = (np.abs(x), x) if name == "pow" else (x,)
     whole = apply(name, *arrays)
     for begin in range(LANES_MAX + 1):
-        part = apply(name, *(a[begin:begin + 100] for a in arrays))
-        assert part.tobytes() == whole[begin:begin + 100].tobytes()
-    alone = np.concatenate([apply(name, *(a[i:i + 1] for a in arrays)) for i in range(x.size)])
+        part = apply(name, *(a[begin : begin + 100] for a in arrays))
+        assert part.tobytes() == whole[begin : begin + 100].tobytes()
+    alone = np.concatenate([apply(name, *(a[i : i + 1] for a in arrays)) for i in range(x.size)])
     assert alone.tobytes() == whole.tobytes()
 
 
 # ---- pow ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype, reference", [("float32", np.float64), ("float64", np.longdouble)])
+@pytest.mark.parametrize(("dtype", "reference"), [("float32", np.float64), ("float64", np.longdouble)])
 def test_pow_accuracy(dtype, reference):
     rng = np.random.default_rng(5)
-    x = np.concatenate([np.exp(rng.uniform(-30, 30, 20000)), rng.uniform(0, 10, 20000),
-                        1 + rng.uniform(-1e-3, 1e-3, 20000)]).astype(dtype)
-    y = np.concatenate([rng.uniform(-3, 3, 20000), rng.uniform(-30, 30, 20000),
-                        rng.uniform(-5e4, 5e4, 20000)]).astype(dtype)
+    x = np.concatenate(
+        [np.exp(rng.uniform(-30, 30, 20000)), rng.uniform(0, 10, 20000), 1 + rng.uniform(-1e-3, 1e-3, 20000)]
+    ).astype(dtype)
+    y = np.concatenate([rng.uniform(-3, 3, 20000), rng.uniform(-30, 30, 20000), rng.uniform(-5e4, 5e4, 20000)]).astype(
+        dtype
+    )
     error = ulps(apply("pow", x, y), np.power(x.astype(reference), y.astype(reference)), dtype)
     worst = np.argmax(error)
     assert error[worst] <= MAX_ULP, f"{x[worst]!r} ** {y[worst]!r}: {error[worst]:.3f} ulp"
@@ -173,13 +198,36 @@ def test_pow_accuracy(dtype, reference):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_pow_special_values(dtype):
     """All pairs of awkward numbers, against C's pow through NumPy."""
-    awkward = np.array([0.0, -0.0, 1, -1, 2, -2, 0.5, -0.5, 3, -3, np.inf, -np.inf, np.nan, 2.5, -2.5,
-                        1e30, -1e30, 1e-30, 8388609.0, 16777217.0], dtype)
+    awkward = np.array(
+        [
+            0.0,
+            -0.0,
+            1,
+            -1,
+            2,
+            -2,
+            0.5,
+            -0.5,
+            3,
+            -3,
+            np.inf,
+            -np.inf,
+            np.nan,
+            2.5,
+            -2.5,
+            1e30,
+            -1e30,
+            1e-30,
+            8388609.0,
+            16777217.0,
+        ],
+        dtype,
+    )
     x, y = (a.ravel() for a in np.meshgrid(awkward, awkward))
     got, expected = apply("pow", x, y), np.power(x, y)
     close = np.isclose(got, expected, rtol=4 * np.finfo(dtype).eps, atol=np.finfo(dtype).tiny)
     same = close & (np.signbit(got) == np.signbit(expected)) | np.isnan(got) & np.isnan(expected)
-    assert same.all(), list(zip(x[~same], y[~same], got[~same], expected[~same]))
+    assert same.all(), list(zip(x[~same], y[~same], got[~same], expected[~same], strict=False))
 
 
 # ---- Philox ------------------------------------------------------------------------------------
@@ -189,13 +237,21 @@ def philox_words(seed, offset, n):
     """Philox4x32-10 as in the paper, one round after the other; words of blocks 0, 1, 2 ..."""
     mask = np.uint64(0xFFFFFFFF)
     block = np.arange((n + 3) // 4, dtype=np.uint64)
-    counter = [block & mask, block >> np.uint64(32),
-               np.full_like(block, offset & 0xFFFFFFFF), np.full_like(block, offset >> 32)]
+    counter = [
+        block & mask,
+        block >> np.uint64(32),
+        np.full_like(block, offset & 0xFFFFFFFF),
+        np.full_like(block, offset >> 32),
+    ]
     key = [seed & 0xFFFFFFFF, seed >> 32]
     for _ in range(10):
         p0, p1 = counter[0] * np.uint64(0xD2511F53), counter[2] * np.uint64(0xCD9E8D57)
-        counter = [(p1 >> np.uint64(32)) ^ counter[1] ^ np.uint64(key[0]), p1 & mask,
-                   (p0 >> np.uint64(32)) ^ counter[3] ^ np.uint64(key[1]), p0 & mask]
+        counter = [
+            (p1 >> np.uint64(32)) ^ counter[1] ^ np.uint64(key[0]),
+            p1 & mask,
+            (p0 >> np.uint64(32)) ^ counter[3] ^ np.uint64(key[1]),
+            p0 & mask,
+        ]
         key = [(key[0] + 0x9E3779B9) & 0xFFFFFFFF, (key[1] + 0xBB67AE85) & 0xFFFFFFFF]
     return np.stack(counter, 1).ravel()[:n].astype(np.uint32)
 
@@ -207,13 +263,19 @@ def test_philox_reference_answers():
 
 def dropout(x, seed, offset, p, added=0):
     state, y = np.array([seed, offset], np.uint64).view(np.int64), np.empty_like(x)
-    run(x.shape, [(y, 2)], [x, state[:1].reshape((1,) * x.ndim)],
-        [op("dropout", x.dtype, 2, 0, 1, imm0=double_bits(p), imm1=added)])
+    run(
+        x.shape,
+        [(y, 2)],
+        [x, state[:1].reshape((1,) * x.ndim)],
+        [op("dropout", x.dtype, 2, 0, 1, imm0=double_bits(p), imm1=added)],
+    )
     return y
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("shape", [(1,), (3,), (4,), (31,), (63,), (64,), (65,), (511,), (513,), (5000,), (7, 9), (3, 700)])
+@pytest.mark.parametrize(
+    "shape", [(1,), (3,), (4,), (31,), (63,), (64,), (65,), (511,), (513,), (5000,), (7, 9), (3, 700)]
+)
 def test_dropout_words(shape, dtype):
     """Every word is the paper's: with a random threshold the kept elements are those above it."""
     seed, offset, added = 0x0123456789ABCDEF, 0xFFFFFFFF0, 25
