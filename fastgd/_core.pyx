@@ -628,7 +628,22 @@ def pack_args(str kernel, dict fields, tail=()):
 
 
 cdef enum:
-    MAX_EAGER_SLOTS = 2048
+    FEW_SLOTS = 128                   # plans with more keep their slot table in allocated memory
+
+
+cdef void **_slot_table(void **few, int n) except NULL:
+    """`few` if n slots fit, else a block that the caller frees with _free_table."""
+    cdef void **table = few
+    if n > FEW_SLOTS:
+        table = <void **>fgd_alloc(8 * <int64_t>n)
+        if table == NULL:
+            raise _error(FGD_NOMEM)
+    return table
+
+
+cdef void _free_table(void **few, void **table) noexcept:
+    if table != few:
+        fgd_free(table)
 
 
 # ---- plans ---------------------------------------------------------------------------------------
@@ -744,13 +759,18 @@ cdef class Plan:
 
     def run(self, list pointers, bint profile=False):
         """Runs on raw slots: each a TensorBase, a Storage, a writable buffer or None.  For tests and tools."""
-        cdef void *slots[MAX_EAGER_SLOTS]
+        cdef void *few[FEW_SLOTS]
+        cdef void **slots
         cdef int i
-        if len(pointers) != self.n_slots or self.n_slots > MAX_EAGER_SLOTS:
+        if len(pointers) != self.n_slots:
             raise FastgdError(f"plan: expected {self.n_slots} slots, got {len(pointers)}")
-        for i in range(self.n_slots):
-            slots[i] = _address(pointers[i])
-        self.execute(slots, profile)
+        slots = _slot_table(few, self.n_slots)
+        try:
+            for i in range(self.n_slots):
+                slots[i] = _address(pointers[i])
+            self.execute(slots, profile)
+        finally:
+            _free_table(few, slots)
 
 
 cdef void *_address(object o) except? NULL:
@@ -806,14 +826,12 @@ cdef class EagerPlan:
         self.arena_bytes = arena_bytes
         self.constants = list(constants)
         self.program = program
-        if plan.n_slots > MAX_EAGER_SLOTS:
-            raise FastgdError(f"eager operation with more than {MAX_EAGER_SLOTS} operands")
 
     def run(self, object cls, tuple inputs, tuple out=None):
         """Runs on tensors; outputs are fresh tensors of class `cls`, or those of `out` (written in place)."""
-        cdef void *slots[MAX_EAGER_SLOTS]
+        cdef void *few[FEW_SLOTS]
+        cdef void **slots
         cdef int i, n = 0
-        cdef TensorBase t
         cdef char *arena = NULL
         cdef list outputs = []
         for i in range(self.n_inputs):
@@ -822,28 +840,29 @@ cdef class EagerPlan:
         for i in range(self.n_outputs):
             if out is not None and (<TensorBase>out[i]).storage is None:
                 raise FastgdError(_RECORDED)
-            t = <TensorBase>out[i] if out is not None else <TensorBase>_fresh(cls, <Aval>self.out_avals[i])
-            outputs.append(t)
-            slots[n] = t.storage.ptr
-            n += 1
-        for i in range(self.n_inputs):
-            slots[n] = (<TensorBase>inputs[i]).storage.ptr
-            n += 1
-        if self.arena_bytes:
-            arena = <char *>fgd_alloc(self.arena_bytes)
-            if arena == NULL:
-                raise _error(FGD_NOMEM)
-            for offset in self.temp_offsets:
-                slots[n] = arena + <int64_t>offset
-                n += 1
-        for storage in self.constants:
-            slots[n] = (<Storage>storage).ptr
-            n += 1
+            outputs.append(out[i] if out is not None else _fresh(cls, <Aval>self.out_avals[i]))
+        slots = _slot_table(few, self.plan.n_slots)
         try:
+            for i in range(self.n_outputs):
+                slots[n] = (<TensorBase>outputs[i]).storage.ptr
+                n += 1
+            for i in range(self.n_inputs):
+                slots[n] = (<TensorBase>inputs[i]).storage.ptr
+                n += 1
+            if self.arena_bytes:
+                arena = <char *>fgd_alloc(self.arena_bytes)
+                if arena == NULL:
+                    raise _error(FGD_NOMEM)
+                for offset in self.temp_offsets:
+                    slots[n] = arena + <int64_t>offset
+                    n += 1
+            for storage in self.constants:
+                slots[n] = (<Storage>storage).ptr
+                n += 1
             self.plan.execute(slots, False)
         finally:
-            if arena != NULL:
-                fgd_free(arena)
+            fgd_free(arena)
+            _free_table(few, slots)
         if out is not None:
             for i in range(self.n_outputs):
                 (<TensorBase>outputs[i]).storage.version += 1
@@ -977,8 +996,8 @@ cdef class Replay:
     def __cinit__(self):
         self.slots = NULL
 
-    def __init__(self, Plan plan, *, fixed, inputs, grad_in, outputs, written, grads_out, optimizers, rng_slot, n_random,
-                 arena_slots, arena_bytes, program, tensor_class):
+    def __init__(self, Plan plan, *, fixed, inputs, grad_in, outputs, written, grads_out, optimizers, rng_slot,
+                 n_random, arena_slots, arena_bytes, program, tensor_class):
         self.plan = plan
         self.slots = <void **>fgd_alloc(8 * (plan.n_slots + 1))
         if self.slots == NULL:

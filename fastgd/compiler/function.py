@@ -17,6 +17,7 @@ calls 10, 100, 1,000 ...; a difference raises.
 from __future__ import annotations
 
 import functools
+import os
 import threading
 import types
 import warnings
@@ -38,6 +39,42 @@ from .trace import Trace
 
 MAX_PLANS = 16
 RECORD_AGAIN = frozenset(10**k for k in range(1, 10))  # calls at which a function is recorded again
+
+
+class _Exclusive:
+    """One thread at a time.  A thread that already holds it (a signal handler that calls the function which it
+    interrupted) gets an error instead of waiting for itself; a forked child gets a new lock."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.renew()
+
+    def renew(self) -> None:
+        self.lock = threading.Lock()
+        self.owner: int | None = None
+
+    def __enter__(self) -> None:
+        me = threading.get_ident()
+        if self.owner == me:
+            raise FastgdError(f"compile: {self.name} was called again while it was running in the same thread")
+        self.lock.acquire()
+        self.owner = me
+
+    def __exit__(self, *exc: object) -> None:
+        self.owner = None
+        self.lock.release()
+
+
+_locks: weakref.WeakSet = weakref.WeakSet()
+
+
+def _renew_locks() -> None:
+    for lock in list(_locks):
+        lock.renew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)
 
 
 class Recording:
@@ -123,9 +160,10 @@ class CompiledFunction:
         self._calls = 0
         self._arena: Any = None
         self._bound: weakref.WeakSet = weakref.WeakSet()  # plans that use the arena
-        self._lock = threading.Lock()
-        self._names_in, self._names, self._cells = _references(function)
         self._name = getattr(function, "__name__", type(function).__name__)
+        self._lock = _Exclusive(self._name)
+        _locks.add(self._lock)
+        self._names_in, self._names, self._cells = _references(function)
         functools.update_wrapper(self, function, updated=())
 
     def __getattr__(self, name: str) -> Any:

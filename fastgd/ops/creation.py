@@ -100,6 +100,7 @@ def empty_like(input: Tensor, *, dtype: Any = None, requires_grad: bool = False)
 
 def arange(start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """start, start + step, ... before end; int64 for integers, else float32."""
+    start, end, step = (x.item() if isinstance(x, Tensor) else x for x in (start, end, step))
     if end is None:
         start, end = 0, start
     if dtype is None:

@@ -291,10 +291,10 @@ class Optimizer:
         if names and not buffers and _array(self._steps)[index]:
             # Steps count the updates of the state: momentum that is switched on late starts afresh.
             self._set_step(index, 0)
+        # All or none: a state with half of its tensors could not be loaded again.
+        buffers.update({name: _core.persistent_zeros(p.shape, p.dtype) for name in names if name not in buffers})
         for name in names:
-            if name not in buffers:
-                buffers[name] = _core.persistent_zeros(p.shape, p.dtype)
-            elif (buffers[name].dtype, buffers[name].shape) != (p.dtype, p.shape):
+            if (buffers[name].dtype, buffers[name].shape) != (p.dtype, p.shape):
                 raise DtypeError(
                     f"{self._name()}: {name} is {buffers[name].aval!r} but its parameter is now {p.aval!r}; "
                     "make a new optimizer after a cast"
