@@ -11,6 +11,7 @@ import os
 import select
 import subprocess
 import tempfile
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median, quantiles
@@ -104,6 +105,10 @@ class WorkerProcess:
         self.errors.close()
 
 
+# Threads of the contestant before may go on spinning for tens of milliseconds after its last step.
+SETTLE_SECONDS = 0.1
+
+
 def compare(workload, contestants, threads, rounds, block_seconds=0.05, warm_seconds=0.5):
     """Results of all contestants in their order, then that of the control; the first that runs is the
     baseline."""
@@ -171,6 +176,7 @@ def run_rounds(workers, results, rounds, block_seconds, warm_seconds):
         steps[i] = workers[i].ask("calibrate", warm_seconds=warm_seconds, block_seconds=block_seconds)["steps"]
 
     def block(i):
+        time.sleep(SETTLE_SECONDS)
         answer = workers[i].ask("block", steps=steps[i], warm_steps=1 + steps[i] // 8)
         results[i].seconds.append(answer["seconds"] / steps[i])
 
