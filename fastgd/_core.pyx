@@ -14,6 +14,8 @@ import re as _re
 import struct as _struct
 import threading as _threading
 
+from numpy import ndarray as _ndarray
+
 
 cdef extern from "fastgd.h" nogil:
     ctypedef enum fgd_status:
@@ -392,7 +394,6 @@ def set_grad_enabled_state(bint enabled):
 cdef uint64_t _rng[2]
 _rng[0] = 0
 _rng[1] = 0
-_rng_seeded = False
 
 
 def rng_state():
@@ -764,10 +765,11 @@ cdef class Plan:
         cdef int i
         if len(pointers) != self.n_slots:
             raise FastgdError(f"plan: expected {self.n_slots} slots, got {len(pointers)}")
+        held = [(<TensorBase>p).storage if isinstance(p, TensorBase) else p for p in pointers]
         slots = _slot_table(few, self.n_slots)
         try:
             for i in range(self.n_slots):
-                slots[i] = _address(pointers[i])
+                slots[i] = _address(held[i])
             self.execute(slots, profile)
         finally:
             _free_table(few, slots)
@@ -834,20 +836,25 @@ cdef class EagerPlan:
         cdef int i, n = 0
         cdef char *arena = NULL
         cdef list outputs = []
+        cdef list held = []             # another thread may give a tensor other storage meanwhile
         for i in range(self.n_inputs):
             if (<TensorBase>inputs[i]).storage is None:
                 raise FastgdError(_RECORDED)
+            held.append((<TensorBase>inputs[i]).storage)
         for i in range(self.n_outputs):
             if out is not None and (<TensorBase>out[i]).storage is None:
                 raise FastgdError(_RECORDED)
             outputs.append(out[i] if out is not None else _fresh(cls, <Aval>self.out_avals[i]))
+            if out is not None:
+                _refuse_partial_overlap((<TensorBase>out[i]).storage, held)
+            held.append((<TensorBase>outputs[i]).storage)
         slots = _slot_table(few, self.plan.n_slots)
         try:
             for i in range(self.n_outputs):
-                slots[n] = (<TensorBase>outputs[i]).storage.ptr
+                slots[n] = (<Storage>held[self.n_inputs + i]).ptr
                 n += 1
             for i in range(self.n_inputs):
-                slots[n] = (<TensorBase>inputs[i]).storage.ptr
+                slots[n] = (<Storage>held[i]).ptr
                 n += 1
             if self.arena_bytes:
                 arena = <char *>fgd_alloc(self.arena_bytes)
@@ -867,6 +874,28 @@ cdef class EagerPlan:
             for i in range(self.n_outputs):
                 (<TensorBase>outputs[i]).storage.version += 1
         return outputs[0] if self.n_outputs == 1 else tuple(outputs)
+
+
+cdef bint _overlap(Storage a, Storage b) noexcept:
+    return (<char *>a.ptr < <char *>b.ptr + b.nbytes and <char *>b.ptr < <char *>a.ptr + a.nbytes
+            and a.nbytes > 0 and b.nbytes > 0)
+
+
+cdef int _refuse_partial_overlap(Storage target, list sources) except -1:
+    """In place means element by element: memory that is only partly the same has no such meaning."""
+    for source in sources:
+        if (<Storage>source).ptr != target.ptr and _overlap(<Storage>source, target):
+            raise ShapeError("in place: an operand shares part of the memory that is written; .clone() it first")
+    return 0
+
+
+def refuse_shared_memory(list storages, list written):
+    """Raises if memory that a plan writes is also bound under another name: the plan could not know it."""
+    ordered = sorted(zip(storages, written), key=lambda pair: (<Storage>pair[0]).address)
+    for (a, a_written), (b, b_written) in zip(ordered, ordered[1:]):
+        if (a_written or b_written) and a is not b and _overlap(<Storage>a, <Storage>b):
+            raise FastgdError("compile: two tensors that the function uses share memory and one of them is written; "
+                              "use one tensor for one piece of memory")
 
 
 def scalar_tensor(cls, dtype d, value):
@@ -960,6 +989,13 @@ cdef enum:
     MAX_ARGS = 32
 
 
+cdef int _refuse_shared_gradient(Storage gradient, list others) except -1:
+    for other in others:
+        if gradient.ptr == (<Storage>other).ptr:
+            raise FastgdError("compile: two parameters share one .grad tensor; give each a gradient of its own")
+    return 0
+
+
 cdef class Replay:
     """A compiled plan with its bindings; `run` is the steady state of a compiled function's call.
 
@@ -972,6 +1008,9 @@ cdef class Replay:
     cdef list grad_in                 # (slot, parameter, written): .grad on entry
     cdef list outputs                 # (slot, Aval)
     cdef list written                 # Storages whose version a run increments
+    cdef char **written_from          # and their memory
+    cdef char **written_to
+    cdef int n_written
     cdef list grads_out               # (parameter, index into outputs or -1): .grad on exit
     cdef list optimizers              # with _prepare_step / _finish_step
     cdef int rng_slot, n_random
@@ -995,6 +1034,8 @@ cdef class Replay:
 
     def __cinit__(self):
         self.slots = NULL
+        self.written_from = NULL
+        self.written_to = NULL
 
     def __init__(self, Plan plan, *, fixed, inputs, grad_in, outputs, written, grads_out, optimizers, rng_slot,
                  n_random, arena_slots, arena_bytes, program, tensor_class):
@@ -1014,6 +1055,14 @@ cdef class Replay:
         self.grad_in = list(grad_in)
         self.outputs = list(outputs)
         self.written = list(written)
+        self.written_from = <char **>fgd_alloc(8 * <int64_t>len(self.written))
+        self.written_to = <char **>fgd_alloc(8 * <int64_t>len(self.written))
+        if self.written_from == NULL or self.written_to == NULL:
+            raise _error(FGD_NOMEM)
+        for storage in self.written:
+            self.written_from[self.n_written] = <char *>(<Storage>storage).ptr
+            self.written_to[self.n_written] = <char *>(<Storage>storage).ptr + (<Storage>storage).nbytes
+            self.n_written += 1
         self.grads_out = list(grads_out)
         self.optimizers = list(optimizers)
         self.rng_slot = rng_slot
@@ -1025,6 +1074,8 @@ cdef class Replay:
 
     def __dealloc__(self):
         fgd_free(self.slots)
+        fgd_free(self.written_from)
+        fgd_free(self.written_to)
 
     def guard(self, tuple expected, list required, dict names_in, tuple names, tuple cells, list grad_pattern):
         """Remembers what the plan relies on, as it is now."""
@@ -1066,6 +1117,8 @@ cdef class Replay:
                     if (<TensorBase>argument)._requires_grad != <bint>self.required[len(tensors)]:
                         return False
                 else:
+                    if not isinstance(argument, _ndarray) or self.required[len(tensors)]:
+                        return False
                     try:
                         PyObject_GetBuffer(argument, &view, PyBUF_FORMAT | PyBUF_STRIDES)
                     except (TypeError, BufferError, ValueError):
@@ -1101,6 +1154,15 @@ cdef class Replay:
     def plan_object(self):
         return self.plan
 
+    cdef int refuse_written(self, void *p, int64_t nbytes) except -1:
+        """Raises if an argument lies in memory that the plan writes."""
+        cdef int i
+        for i in range(self.n_written):
+            if <char *>p < self.written_to[i] and self.written_from[i] < <char *>p + nbytes:
+                raise FastgdError("compile: an argument shares memory with a tensor that the function writes; "
+                                  "pass a copy")
+        return 0
+
     cpdef list run(self, list args, bint profile=False):
         """args: the tensor arguments (TensorBase, or arrays that buffer_aval accepts), already checked."""
         global _grad_epoch
@@ -1111,6 +1173,9 @@ cdef class Replay:
         cdef list results = []
         cdef object argument
         cdef object failure = None
+        cdef list held = []             # another thread or a signal handler may replace a tensor's storage meanwhile
+        cdef list grads_written = []
+        cdef Storage s
         cdef bint done = False, reserved = False
         for optimizer in self.optimizers:
             optimizer._prepare_step()
@@ -1118,16 +1183,24 @@ cdef class Replay:
             for i in range(len(self.in_slots)):
                 argument = args[i]
                 if isinstance(argument, TensorBase):
-                    self.slots[<int>self.in_slots[i]] = (<TensorBase>argument).storage.ptr
+                    s = (<TensorBase>argument).storage
+                    held.append(s)
+                    self.slots[<int>self.in_slots[i]] = s.ptr
+                    self.refuse_written(s.ptr, s.nbytes)
                 else:
                     PyObject_GetBuffer(argument, &views[n_views], PyBUF_FORMAT | PyBUF_STRIDES)
-                    self.slots[<int>self.in_slots[i]] = views[n_views].buf
                     n_views += 1
+                    self.slots[<int>self.in_slots[i]] = views[n_views - 1].buf
+                    self.refuse_written(views[n_views - 1].buf, views[n_views - 1].len)
             for slot, parameter, grad_written in self.grad_in:
-                t = <TensorBase>(<TensorBase>parameter)._grad
-                if grad_written and t.storage.readonly:
-                    raise ShapeError("grad: the gradient borrows read-only memory and cannot be added to; clone it")
-                self.slots[<int>slot] = t.storage.ptr
+                s = (<TensorBase>(<TensorBase>parameter)._grad).storage
+                if grad_written:
+                    if s.readonly:
+                        raise ShapeError("grad: the gradient borrows read-only memory and cannot be added to; clone it")
+                    _refuse_shared_gradient(s, grads_written)
+                    grads_written.append(s)
+                held.append(s)
+                self.slots[<int>slot] = s.ptr
             for slot, a in self.outputs:
                 t = <TensorBase>_fresh(self.tensor_class, <Aval>a)
                 results.append(t)
@@ -1152,17 +1225,17 @@ cdef class Replay:
                 _rng[1] = rng[1]
         for storage in self.written:
             (<Storage>storage).version += 1
-        for _slot, parameter, grad_written in self.grad_in:
-            if grad_written:
-                (<TensorBase>(<TensorBase>parameter)._grad).storage.version += 1
+        for storage in grads_written:
+            (<Storage>storage).version += 1
         for parameter, index in self.grads_out:
             if (<TensorBase>parameter)._grad is None and <int>index >= 0:
                 _grad_epoch += 1
             elif (<TensorBase>parameter)._grad is not None and <int>index < 0:
                 _grad_epoch += 1
             (<TensorBase>parameter)._grad = results[<int>index] if <int>index >= 0 else None
+        # No Python code may run between the commit and this count: a pending Ctrl-C would come in between.
         for optimizer in self.optimizers:
-            optimizer._finish_step()
+            optimizer._updates = optimizer._updates + 1
         if failure is not None:
             raise failure
         return results

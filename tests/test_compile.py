@@ -2,6 +2,8 @@
 survive programs written to break them."""
 
 import gc
+import signal
+import time
 import warnings
 
 import numpy as np
@@ -1199,3 +1201,152 @@ def test_writes_that_eager_refuses():
             with pytest.raises(gd.FastgdError, match="in place|copy|read-only"):
                 wrap(f)(gd.tensor([1.0, 2.0]))
     assert frozen.tolist() == [1, 1] and p.tolist() == [1, 1]
+
+
+# ---- found by review ------------------------------------------------------------------------------
+
+
+def test_a_scalar_parameter_is_not_taken_for_a_clipping_coefficient():
+    """dw = g * s with s a parameter that is updated first: the product must be made before that."""
+
+    def run(wrap):
+        w = gd.tensor([1.0, 2.0, 3.0], requires_grad=True)
+        s = gd.tensor(2.0, requires_grad=True)
+        o = optim.SGD([{"params": [s]}, {"params": [w], "momentum": 0.9}], lr=1.0)
+
+        def step(x):
+            loss = (w * s * x).sum()
+            loss.backward()
+            o.step()
+            o.zero_grad()
+            return loss
+
+        wrap(step)(gd.ones(3))
+        return w.tolist(), s.item()
+
+    assert run(gd.compile) == run(lambda f: f) == ([-1.0, 0.0, 1.0], -4.0)
+
+
+def test_gradients_replaced_by_a_signal_handler_during_a_replay():
+    """The memory of a gradient outlives the replay that writes it, whatever happens to `.grad` meanwhile."""
+    w = gd.tensor(np.ones((1500, 1500), np.float32), requires_grad=True)
+
+    @gd.compile
+    def accumulate(x):
+        (x @ w).sum().backward()
+
+    def handler(*_):
+        w.grad = None
+        handled.append(1)
+
+    handled: list[int] = []
+    x = gd.ones(1500, 1500)
+    accumulate(x)
+    accumulate(x)
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.004)
+        accumulate(x)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        while not handled:
+            time.sleep(0.01)
+            handler()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert w.grad is None
+    accumulate(x)
+    assert w.grad[0, 0].item() == 1500.0
+
+
+def test_a_frozen_weight_written_before_the_backward_pass():
+    m = nn.Linear(3, 3, bias=False).requires_grad_(False)
+    f = gd.compile(m)
+    x = gd.ones(2, 3).requires_grad_()
+    y = f(x * 1.0)
+    m.weight.data.mul_(2.0)
+    with pytest.raises(gd.FastgdError, match="written in place"):
+        y.sum().backward()
+
+
+@pytest.mark.parametrize("what", ["two names", "argument", "gradients"])
+def test_shared_memory_that_is_written_is_refused(what):
+    a = np.ones(8, np.float32)
+    one, two = gd.from_numpy(a), gd.from_numpy(a)
+    p, q = (nn.Parameter(np.ones(8, np.float32)) for _ in range(2))
+
+    def names(x):
+        one.add_(1.0)
+        return two * 1.0
+
+    def argument(x):
+        one.copy_(x * 2.0)
+        return x + 1.0
+
+    def gradients(x):
+        ((p + q) * x).sum().backward()
+
+    p.grad = q.grad = gd.ones(8)
+    call = {"two names": (names, gd.ones(8)), "argument": (argument, two), "gradients": (gradients, gd.ones(8))}[what]
+    with pytest.raises(gd.FastgdError, match="share"):
+        gd.compile(call[0])(call[1])
+    assert a.tolist() == [1.0] * 8 and p.grad.tolist() == [1.0] * 8
+
+
+def test_partial_overlap_in_place_is_refused():
+    a = np.ones((600, 512), np.float32)
+    with pytest.raises(gd.ShapeError, match="shares part of the memory"):
+        gd.from_numpy(a).add_(gd.from_numpy(a[-1]))
+    with pytest.raises(gd.ShapeError, match="shares part of the memory"):
+        gd.from_numpy(a[1:]).add_(gd.from_numpy(a[:-1]))
+    whole = gd.from_numpy(a)
+    whole.add_(whole)
+    assert (a == 2).all()
+
+
+def test_fusion_stays_within_the_loops_that_kernels_have():
+    """Each sum can be walked by itself, all of them together cannot."""
+    shape = (2,) * 8
+    x = gd.tensor(np.arange(256, dtype=np.float32).reshape(shape))
+    terms = [gd.ones(*(2 if i == d else 1 for i in range(8))) for d in range(8)]
+    a = gd.rand(2, 2, 2, 2, 2, 3, 4)
+    b = gd.rand(4, 5)
+    rows = [gd.rand(*(2 if i == d else 1 for i in range(5)), 1, 1) for d in range(5)]
+
+    def f(x, a):
+        y, z = x, a @ b
+        for t in terms:
+            y = y + t
+        for t in rows:
+            z = z + t
+        return y, z
+
+    for eager, compiled in zip(f(x, a), gd.compile(f)(x, a), strict=True):
+        assert np.array_equal(eager.numpy(), compiled.numpy())
+
+
+def test_long_chains_fuse():
+    def f(x):
+        for _ in range(60):
+            x = x.tanh()
+        return x
+
+    g, x = gd.compile(f), gd.rand(100)
+    assert np.array_equal(g(x).numpy(), f(x).numpy())
+    assert len(g.explain().splitlines()) == 1 + 2 * 2  # 60 operations, at most 40 a call
+
+
+def test_an_outside_array_is_read_where_it_lies():
+    w = np.ones(4, np.float32)
+    f = gd.compile(lambda x: x * w)
+    for i in range(120):
+        w[:] = i
+        assert f(gd.ones(4)).tolist() == [i] * 4
+
+
+def test_what_an_argument_was_does_not_stick():
+    f = gd.compile(lambda x: x * 2)
+    assert f(gd.ones(3).requires_grad_() * 1.0).requires_grad
+    assert not f(np.ones(3, np.float32)).requires_grad
+    f(np.zeros(3, np.uint8))
+    with pytest.raises((gd.FastgdError, TypeError)):
+        f(b"abc")

@@ -143,6 +143,8 @@ class BackwardPlan:
         self.backward = backward
         self.replay = replay
         self.lock = lock
+        # Read where they are, differentiated or not: a frozen weight must not change before the backward pass.
+        self.read = [v.binding.storage for v in replay.program.slots if v.storage in PERSISTENT]
 
     def attach(self, arguments: list[Any], results: list[Tensor]) -> None:
         """Puts the results of one forward replay on the tape."""
@@ -153,7 +155,7 @@ class BackwardPlan:
         detached = tuple(t.detach() for t in saved)
         node = TapeNode(self, leaves, detached, differentiable)
         watched = [*detached, *[t for t in leaves if t.is_leaf]]
-        node.versions = [(t.storage, t.storage.version) for t in watched]
+        node.versions = [(s, s.version) for s in (*[t.storage for t in watched], *self.read)]
 
     def vjp(self, node: TapeNode, *grads: Tensor | None) -> tuple:
         from ..ops.functional import zeros

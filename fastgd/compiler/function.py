@@ -312,6 +312,8 @@ class CompiledFunction:
             for v in call.written_values()
             if v.storage in PERSISTENT and isinstance(v.binding, tuple)
         }
+        bound = [t.storage for _, t in fixed if isinstance(t, Tensor)]
+        _core.refuse_shared_memory(bound, [id(s) in written for s in bound])
         replay = _core.Replay(
             lowered.plan(),
             fixed=fixed,

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 
 from .. import _core
+from .layout import LOOP_DIMS, MAX_BATCH_DIMS, collapse, contiguous_strides, strides_over
 from .memory import Buffer, plan_offsets
 from .passes import Group, resolve, run_passes
 from .program import PERSISTENT, Node, Program, Value
-
-LOOP_DIMS = 6
 
 
 @dataclass
@@ -93,46 +92,6 @@ def _lower_group(group: Group) -> Call:
     if group.root.op.kind == "gemm":
         return _lower_gemm(group)
     return group.root.op.lower(group.root)
-
-
-def _strides(value: Value, shape: tuple[int, ...]) -> list[int]:
-    """Element strides of a contiguous value read over `shape`, 0 where it is broadcast."""
-    own: list[int] = []
-    step = 1
-    for size in reversed(value.aval.shape):
-        own.append(0 if size == 1 else step)
-        step *= size
-    own += [0] * (len(shape) - len(own))
-    return own[::-1]
-
-
-def collapse(shape: tuple[int, ...], strides: list[list[int]], keep_last: int = 0) -> tuple[list[int], list[list[int]]]:
-    """Merges neighbouring dims that every operand walks as one; the last `keep_last` dims stay apart."""
-    sizes: list[int] = []
-    steps: list[list[int]] = [[] for _ in strides]
-    n = len(shape)
-    for d in range(n):
-        protected = d >= n - keep_last
-        if shape[d] == 1 and not protected:
-            continue
-        joins = (
-            bool(sizes)
-            and not protected
-            and all(s[-1] == row[d] * shape[d] for s, row in zip(steps, strides, strict=True))
-        )
-        if joins:
-            sizes[-1] *= shape[d]
-            for s, row in zip(steps, strides, strict=True):
-                s[-1] = row[d]
-        else:
-            sizes.append(shape[d])
-            for s, row in zip(steps, strides, strict=True):
-                s.append(row[d])
-    if not sizes:
-        sizes = [1]
-        for s in steps:
-            s.append(0)
-    return sizes, steps
 
 
 _OPCODES: dict[str, tuple[int, int]] = {}
@@ -216,7 +175,7 @@ class TileProgram:
 
     def strides(self, shape: tuple[int, ...]) -> list[list[int]]:
         """Element strides of each input over `shape`, 0 where it is broadcast."""
-        return [[0] * len(shape) if id(v) in self.raw else _strides(v, shape) for v in self.inputs]
+        return [[0] * len(shape) if id(v) in self.raw else strides_over(v, shape) for v in self.inputs]
 
     def _new_register(self) -> int:
         self.n_registers += 1
@@ -255,7 +214,7 @@ class TileProgram:
 def _lower_tile(group: Group) -> Call:
     program = TileProgram(group.nodes, group.external)
     strides = program.strides(group.shape)
-    contiguous = _contiguous(group.shape)
+    contiguous = contiguous_strides(group.shape)
     sizes, steps = collapse(group.shape, [contiguous, *strides])
     if len(sizes) > LOOP_DIMS:
         raise _core.NotOffered(
@@ -272,14 +231,6 @@ def _lower_tile(group: Group) -> Call:
     )
 
 
-def _contiguous(shape: tuple[int, ...]) -> list[int]:
-    strides, step = [], 1
-    for size in reversed(shape):
-        strides.append(step)
-        step *= size
-    return strides[::-1]
-
-
 def _lower_gemm(group: Group) -> Call:
     """A product with its epilogue.  Batch dims over which one operand only streams become rows."""
     root = group.root
@@ -292,7 +243,7 @@ def _lower_gemm(group: Group) -> Call:
     batch = shape[:-2]
 
     def matrix(v: Value, transposed: bool) -> tuple[list[int], int, int]:
-        rows = _strides(v, (*batch, *v.aval.shape[-2:]))[: len(batch)]
+        rows = strides_over(v, (*batch, *v.aval.shape[-2:]))[: len(batch)]
         inner = v.aval.shape[-1]
         return (rows, 1, inner) if transposed else (rows, inner, 1)
 
@@ -300,7 +251,7 @@ def _lower_gemm(group: Group) -> Call:
     b_batch, b_rs, b_cs = matrix(b, tb)
     program = TileProgram(group.nodes, group.external, c) if group.nodes else None
     steps = program.strides(shape) if program else []
-    steps = [_contiguous(shape), *steps]
+    steps = [contiguous_strides(shape), *steps]
 
     if batch and not any(b_batch) and not ta:
         # One weight for the whole batch: (batch, m) is one long dim of rows, if every operand walks it so.
@@ -314,8 +265,8 @@ def _lower_gemm(group: Group) -> Call:
         sizes, merged = collapse(batch, [*rows, a_batch, b_batch])
         steps = [[*row, *full[-2:]] for row, full in zip(merged[:-2], steps, strict=True)]
         batch, a_batch, b_batch = tuple(sizes), merged[-2], merged[-1]
-    if len(batch) > 4:
-        raise _core.NotOffered(f"matmul: {len(batch)} batch dims that cannot be merged, at most 4 are offered")
+    if len(batch) > MAX_BATCH_DIMS:
+        raise _core.NotOffered(f"matmul: {len(batch)} batch dims that cannot be merged, at most {MAX_BATCH_DIMS} are offered")
 
     row_sum = root.outputs[1] if len(root.outputs) > 1 else None
     fields = {

@@ -6,10 +6,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from .program import PERSISTENT, Node, Program, Value
+from .layout import walkable
+from .program import PERSISTENT, RETURN, Node, Program, Value
 
 MAX_TILE_OPS = 40
 MAX_TILE_OPERANDS = 24
+MAX_TILE_REGISTERS = 60
+FREE_DIMS = 4  # shapes of so many dims fit the kernels' loops however their operands are broadcast
 
 
 def run_passes(program: Program) -> list[Group]:
@@ -120,13 +123,11 @@ def fold_gradient_scale(program: Program) -> None:
         scale, plain = None, []
         for v in fold.gradients(node):
             made = v.producer
-            if (
-                made is None
-                or made.op.name != "mul"
-                or made.inputs[1].aval.ndim != 0
-                or made.inputs[1].storage == "constant"
-            ):
+            if made is None or made.op.name != "mul":
                 break
+            by = made.inputs[1].producer
+            if by is None or by.op.name != "grad_norm":
+                break  # another scalar may be a parameter that an update in between overwrites
             if len(users[id(v)]) != 1 or id(v) in outputs or scale not in (None, made.inputs[1]):
                 break
             scale = made.inputs[1]
@@ -222,9 +223,18 @@ class Group:
         inside = {id(v) for v in self.outputs()}
         return [v for n in self.all_nodes for v in n.inputs if id(v) not in inside]
 
-    def has_room(self, more: int) -> bool:
-        operands = {id(v) for v in self.inputs()} | {id(v) for v in self.outputs()}
-        return len(self.nodes) + more <= MAX_TILE_OPS and len(operands) + 3 * more <= MAX_TILE_OPERANDS
+    def has_room(self, added: list[Node], users: dict[int, list[Node]]) -> bool:
+        """Whether the kernel's limits allow `added` nodes too: operations, operands, registers, loop dims."""
+        nodes = [*self.nodes, *added]
+        if len(nodes) > MAX_TILE_OPS:
+            return False
+        inside = {id(n) for n in nodes}
+        made = {id(v) for n in (*self.all_nodes, *added) for v in n.outputs}
+        read = {id(v): v for n in nodes for v in n.inputs if id(v) not in made}
+        results = [v for n in nodes for v in n.outputs if any(id(u) not in inside for u in users.get(id(v), ()))]
+        if len(read) + len(results) > MAX_TILE_OPERANDS or len(read) + len(nodes) > MAX_TILE_REGISTERS:
+            return False
+        return len(self.shape) <= FREE_DIMS or walkable(self.root, self.shape, list(read.values()))
 
 
 def fuse(program: Program) -> list[Group]:
@@ -236,6 +246,9 @@ def fuse(program: Program) -> list[Group]:
     """
     groups: list[Group] = []
     made_by: dict[int, Group] = {}  # id(root value) -> group
+    users = _users(program)
+    for v in program.outputs:
+        users.setdefault(id(v), []).append(RETURN)
 
     def position(group: Group) -> int:
         return next(i for i, g in enumerate(groups) if g is group)
@@ -260,7 +273,7 @@ def fuse(program: Program) -> list[Group]:
                     candidates.append(group)
             candidates.sort(key=position, reverse=True)
             for group in candidates:
-                if not group.has_room(1):
+                if not group.has_room([node], users):
                     group.note = "full"
                     continue
                 at = position(group)
@@ -284,7 +297,7 @@ def fuse(program: Program) -> list[Group]:
             groups.append(target)
         else:
             target.nodes.append(node)
-            _merge_producers(node, target, groups, made_by, position, reads)
+            _merge_producers(node, target, groups, made_by, position, reads, users)
         for v in node.outputs:
             made_by[id(v)] = target
     _mark_external(program, groups)
@@ -303,13 +316,15 @@ def _mark_external(program: Program, groups: list[Group]) -> None:
         group.external.update(id(v) for v in group.outputs() if v.storage in PERSISTENT)
 
 
-def _merge_producers(node: Node, target: Group, groups: list, made_by: dict, position: Any, reads: Any) -> None:
+def _merge_producers(
+    node: Node, target: Group, groups: list, made_by: dict, position: Any, reads: Any, users: dict
+) -> None:
     """Elementwise groups that feed `node` and nobody else in between move into its group."""
     for v in node.inputs:
         group = made_by.get(id(v))
         if group is None or group is target or group.root is not None or target.root is not None or node.commit:
             continue
-        if group.shape != target.shape or group.commit != target.commit or not target.has_room(len(group.nodes)):
+        if group.shape != target.shape or group.commit != target.commit or not target.has_room(group.nodes, users):
             continue
         at, end = position(group), position(target)
         wanted = {id(o) for o in group.outputs()}

@@ -59,11 +59,10 @@ class Value:
 class Node:
     """One instruction: an operation's declaration, its inputs, attributes and outputs.
 
-    `in_place` maps an output's position to the input whose memory it takes over; `commit` marks
-    nodes that write persistent storage or read what such a node wrote.
+    `commit` marks nodes that write persistent storage or read what such a node wrote.
     """
 
-    __slots__ = ("attrs", "commit", "in_place", "inputs", "op", "outputs")
+    __slots__ = ("attrs", "commit", "inputs", "op", "outputs")
 
     def __init__(self, op: Any, inputs: list[Value], attrs: tuple, outputs: list[Value]) -> None:
         self.op = op
@@ -71,10 +70,12 @@ class Node:
         self.attrs = attrs
         self.outputs = outputs
         self.commit = False
-        self.in_place: dict[int, int] = {}
 
     def __repr__(self) -> str:
         return f"{self.op.name}({', '.join(map(repr, self.inputs))}) -> {self.outputs!r}"
+
+
+RETURN = Node(None, [], (), [])  # stands for the caller where users of a value are listed
 
 
 @dataclass
@@ -126,4 +127,20 @@ def _identity(binding: Any, made_after: int) -> Any:
     storage = getattr(binding, "storage", None)
     if storage is None:
         return binding if isinstance(binding, str) else id(binding)
-    return bytes(storage) if storage.serial > made_after else id(storage)
+    return id(storage) if storage.serial <= made_after else Constant(storage)
+
+
+class Constant:
+    """Memory that was made or borrowed during a recording: equal if it is the same array, or has the same contents.
+
+    (An array of the caller's is read where it lies, whatever it contains by then.)"""
+
+    def __init__(self, storage: Any) -> None:
+        self.owner, self.contents = storage.owner, bytes(storage)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Constant):
+            return NotImplemented
+        return (self.owner is not None and self.owner is other.owner) or self.contents == other.contents
+
+    __hash__ = None  # type: ignore[assignment]

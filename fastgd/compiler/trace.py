@@ -40,17 +40,10 @@ class Gradient:
 
 
 class Trace:
-    """The recording of one function call.
+    """The recording of one function call."""
 
-    Parameters
-    ----------
-    eager : bool
-        The program of a single eager operation: it captures nothing.
-    """
-
-    def __init__(self, eager: bool = False) -> None:
+    def __init__(self) -> None:
         self.program = Program()
-        self.eager = eager
         self.made_after = _core.storage_count()
         self.captured: dict[int, Captured] = {}
         self.written: dict[int, tuple[Value, Value]] = {}  # id(value) -> the value, what its memory holds now
@@ -177,7 +170,6 @@ class Trace:
         outputs = self.program.emit(op, inputs, attrs)
         node = self.program.nodes[-1]
         node.commit = True
-        node.in_place = in_place
         for value, target in zip(outputs, targets, strict=True):
             held = self.captured[id(target.storage)]
             value.storage, value.binding = held.entry.storage, held.entry.binding
@@ -239,8 +231,7 @@ class Trace:
             else:
                 grads_out.append((grad.parameter, len(program.outputs)))
                 program.outputs.append(self.value_of(grad.current))
-        grads_in = [g.parameter for g in self.gradients.values() if g.entry is not None]
-        return {"grads_out": grads_out, "grads_in": grads_in}
+        return {"grads_out": grads_out}
 
     def _assign(self, op: Any, value: Value, target: Value) -> Value:
         out = self.new_value(target.aval, target.storage, target.binding)

@@ -86,14 +86,7 @@ def apply(op: Op, inputs: tuple[Tensor, ...], attrs: tuple = ()) -> Any:
     if _core.is_tracing():
         result = _core.current_trace().record(op, inputs, attrs)
     else:
-        key = (attrs, *[t.aval for t in inputs])
-        plan = op.plans.get(key)
-        if plan is None:
-            plan = build_eager(op, key[1:], attrs)
-            if len(op.plans) >= MAX_EAGER_PLANS:
-                op.plans.clear()
-            op.plans[key] = plan
-        result = plan.run(Tensor, inputs)
+        result = _plan_for(op, inputs, attrs).run(Tensor, inputs)
     if op.vjp is not None and _core.is_grad_enabled():
         for t in inputs:
             if t._requires_grad:
@@ -110,12 +103,20 @@ def apply_in_place(op: Op, target: Tensor, inputs: tuple[Tensor, ...], attrs: tu
         with no_tape():
             trace.rebind(target, trace.record(op, inputs, attrs))
         return target
+    _plan_for(op, inputs, attrs).run(Tensor, inputs, (target,))
+    return target
+
+
+def _plan_for(op: Op, inputs: tuple[Tensor, ...], attrs: tuple) -> Any:
+    """The eager plan for these shapes, dtypes and attributes, made on first use."""
     key = (attrs, *[t.aval for t in inputs])
     plan = op.plans.get(key)
     if plan is None:
-        plan = op.plans[key] = build_eager(op, key[1:], attrs)
-    plan.run(Tensor, inputs, (target,))
-    return target
+        plan = build_eager(op, key[1:], attrs)
+        if len(op.plans) >= MAX_EAGER_PLANS:
+            op.plans.clear()
+        op.plans[key] = plan
+    return plan
 
 
 def check_writable(target: Tensor, name: str, value: Any = None) -> None:
@@ -141,7 +142,7 @@ def check_writable(target: Tensor, name: str, value: Any = None) -> None:
 
 def build_eager(op: Op, avals: tuple, attrs: tuple) -> Any:
     """Compiles one operation on fixed shapes as a program of its own."""
-    trace = Trace(eager=True)
+    trace = Trace()
     inputs = tuple(trace.add_input(a) for a in avals)
     previous = _core.set_trace(trace)
     try:
