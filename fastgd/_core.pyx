@@ -17,6 +17,9 @@ import threading as _threading
 from numpy import ndarray as _ndarray
 
 
+cdef extern from "plan/pace.h":
+    pass
+
 cdef extern from "fastgd.h" nogil:
     ctypedef enum fgd_status:
         FGD_OK, FGD_NOMEM, FGD_VALUE, FGD_INDEX, FGD_NONFINITE, FGD_CANCELLED, FGD_INTERNAL
@@ -82,6 +85,10 @@ cdef extern from "fastgd.h" nogil:
         int (*poll)(void *) noexcept nogil
         void *poll_arg
     fgd_status fgd_plan_run(fgd_plan *plan, void **slots, const fgd_run_options *options, fgd_fault *fault)
+    ctypedef struct fgd_pace:
+        int64_t threads
+    int fgd_pace_choose(fgd_pace *pace, int n_threads)
+    void fgd_pace_note(fgd_pace *pace, int choice, int64_t nanoseconds)
     void fgd_philox4x32(uint64_t seed, uint64_t offset, uint64_t block, uint32_t *out)
 
 cdef extern from *:
@@ -648,6 +655,17 @@ cdef void _free_table(void **few, void **table) noexcept:
 
 
 # ---- plans ---------------------------------------------------------------------------------------
+
+cdef class Pace:
+    """How a plan chooses between its caller alone (0) and the team (1); here for the tests."""
+    cdef fgd_pace pace
+
+    def choose(self, int n_threads):
+        return fgd_pace_choose(&self.pace, n_threads)
+
+    def note(self, int choice, int64_t nanoseconds):
+        fgd_pace_note(&self.pace, choice, nanoseconds)
+
 
 cdef int _poll_signals(void *arg) noexcept with gil:
     try:

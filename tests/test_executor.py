@@ -234,3 +234,45 @@ def test_lifetimes_that_do_not_meet_share_memory():
     assert plan_offsets([Buffer(640, i, i) for i in range(10)]) == 640
     assert plan_offsets([Buffer(640, i, i + 1) for i in range(10)]) == 1280
     assert plan_offsets([]) == 0
+
+
+def paced(pace, seconds, runs, threads=2):
+    """Which choices are made when running alone and on the team take seconds[0] and seconds[1]."""
+    choices = []
+    for _ in range(runs):
+        choice = pace.choose(threads)
+        pace.note(choice, int(1e9 * seconds[choice]))
+        choices.append(choice)
+    return choices
+
+
+@pytest.mark.parametrize("seconds", [(40e-6, 15e-3), (40e-6, 25e-6), (1e-3, 0.9e-3), (1e-4, 1.1e-4)])
+def test_the_faster_of_alone_and_team_is_chosen(seconds):
+    pace = _core.Pace()
+    paced(pace, seconds, 40)
+    choices = paced(pace, seconds, 20_000)
+    faster = int(seconds[1] < seconds[0])
+    wrong = choices.count(1 - faster)
+    slow, fast = seconds[1 - faster], seconds[faster]
+    assert wrong * slow <= 0.025 * len(choices) * fast + slow  # the price of trying
+    assert wrong >= 1  # it does try
+
+
+def test_the_choice_follows_the_machine():
+    pace = _core.Pace()
+    busy, idle = (40e-6, 5e-3), (40e-6, 25e-6)
+    paced(pace, idle, 100)
+    assert paced(pace, idle, 100).count(1) > 90
+    paced(pace, busy, 100)
+    assert paced(pace, busy, 2000).count(0) > 1990
+    paced(pace, idle, 20_000)
+    assert paced(pace, idle, 100).count(1) > 90
+    assert paced(pace, busy, 3, threads=7) == [1, 1, 1]  # another number of threads: nothing is known
+
+
+def test_one_hiccup_does_not_change_the_choice():
+    pace = _core.Pace()
+    paced(pace, (4e-3, 2e-3), 40)
+    assert pace.choose(2) == 1
+    pace.note(1, int(50e6))
+    assert pace.choose(2) == 1

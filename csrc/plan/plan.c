@@ -10,6 +10,7 @@
  * may be abandoned (a fault, a cancellation); the rest write parameters, optimizer state and
  * other persistent storage, and always run to the end. */
 #include "../core/core.h"
+#include "pace.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -30,6 +31,8 @@ struct fgd_plan {
     int finished, any_parallel;
     int64_t n_operands, args_bytes, operands_capacity, args_capacity;
     int64_t shared_bytes, thread_bytes, max_units;
+    double seconds;                  /* the cost model's estimate for one thread */
+    fgd_pace pace;                   /* the one part that changes after finish */
     instruction *instructions;
     int32_t *operands;
     char *args;
@@ -37,13 +40,16 @@ struct fgd_plan {
 
 static int64_t align64(int64_t n) { return (n + 63) & ~(int64_t)63; }
 
+/* Seconds on one thread, at the speed that a core of a small machine reaches at least. */
+static double estimate(const fgd_work *w) { return w->flops / 50e9 + w->bytes / 20e9; }
+
 /* A phase's work is worth a team if it takes longer than waking and joining it: about 4 us at the
  * speed that one core of a small machine reaches at least. */
 static int worth_a_team(const fgd_work *w) {
     int64_t widest = 0;
     for (int p = 0; p < w->n_phases; p++)
         if (w->units[p] > widest) widest = w->units[p];
-    return widest > 1 && w->flops / 50e9 + w->bytes / 20e9 > 4e-6;
+    return widest > 1 && estimate(w) > 4e-6;
 }
 
 fgd_plan *fgd_plan_new(int n_slots, int n_instructions, int commit_from) {
@@ -131,6 +137,7 @@ fgd_status fgd_plan_finish(fgd_plan *plan) {
         if (in->parallel) pending_parallel = 1;
         else pending_serial = 1;
         if (in->parallel) plan->any_parallel = 1;
+        plan->seconds += estimate(w);
         for (int p = 0; p < w->n_phases && in->parallel; p++)
             if (w->units[p] > plan->max_units) plan->max_units = w->units[p];
         if (w->shared_bytes > plan->shared_bytes) plan->shared_bytes = w->shared_bytes;
@@ -171,6 +178,7 @@ static double now(void) {
 
 enum { POLL_EVERY_INSTRUCTIONS = 4 };
 static const double POLL_SECONDS = 5e-3;
+static const double MAX_PACED_SECONDS = 20e-3;
 
 /* On thread 0, between instructions of the compute phase. */
 static void poll(run *r, int index) {
@@ -247,6 +255,8 @@ int64_t fgd_plan_scratch_bytes(const fgd_plan *plan, int n_threads) {
 fgd_status fgd_plan_run(fgd_plan *plan, void *const *slots, const fgd_run_options *options, fgd_fault *fault) {
     _Alignas(64) char small[8192]; /* most eager operations need less: no allocation */
     int n_threads = plan->any_parallel ? options->n_threads : 1;
+    int paced, choice = PACE_TEAM;
+    double start = 0;
     run r;
     char *memory, *allocated = 0;
     int64_t bytes;
@@ -254,6 +264,13 @@ fgd_status fgd_plan_run(fgd_plan *plan, void *const *slots, const fgd_run_option
     if (!plan->finished) return fgd_fail(FGD_INTERNAL, "plan: run before finish");
     if (n_threads > plan->max_units) n_threads = (int)plan->max_units;
     if (n_threads < 1) n_threads = 1;
+    /* Long plans gain from a team even if it stumbles, and trying them alone would be felt. */
+    paced = n_threads > 1 && !options->profile && plan->seconds < MAX_PACED_SECONDS;
+    if (paced) {
+        choice = fgd_pace_choose(&plan->pace, n_threads);
+        if (choice == PACE_ALONE) n_threads = 1;
+        start = now();
+    }
     bytes = fgd_plan_scratch_bytes(plan, n_threads);
     memory = bytes <= (int64_t)sizeof small ? small : (allocated = fgd_alloc(bytes));
     if (!memory) return FGD_NOMEM;
@@ -271,6 +288,7 @@ fgd_status fgd_plan_run(fgd_plan *plan, void *const *slots, const fgd_run_option
     fgd_parallel(n_threads, team, &r);
     fgd_barrier_destroy(r.barrier);
     fgd_free(allocated);
+    if (paced) fgd_pace_note(&plan->pace, choice, (int64_t)(1e9 * (now() - start)));
     status = (fgd_status)r.fault.status;
     if (!status && r.cancelled) status = FGD_CANCELLED;
     if (fault) *fault = r.fault;
