@@ -21,7 +21,8 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", "docs/architecture.md"]
 if not all((ROOT / name).exists() for name in [*DOCUMENTS, "examples"]):
     pytest.skip("needs the source tree", allow_module_level=True)
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT, TOOLS = SETTINGS["project"], SETTINGS["tool"]
 
 
 def read(name):
@@ -92,7 +93,7 @@ def commands(text):
     """The commands of a document: indented lines, and `code` that begins with a program's name."""
     prose = re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
     found = [line.strip() for line in re.findall(r"^\n((?: {4}\S.*\n)+)\n", prose, re.M) for line in line.splitlines()]
-    found += re.findall(r"`((?:fastgd|make|pip|python -m) [^`\n]+|pytest)`", prose)
+    found += re.findall(r"`((?:fastgd|make|pip|python -m) [^`\n]+|pytest[^`\n]*)`", prose)
     return [shlex.split(one) for line in found for one in line.split("&&")]
 
 
@@ -123,8 +124,9 @@ def check_python(words, folder):
 
 
 def check_pytest(words, folder):
-    assert not words
     assert any(re.match(r"pytest\b", needed) for needed in PROJECT["optional-dependencies"]["test"])
+    markers = {marker.split(":")[0] for marker in TOOLS["pytest"]["ini_options"]["markers"]}
+    assert not words or (words[0] == "-m" and set(words[1:]) <= markers)
 
 
 def check_make(words, folder):
@@ -153,7 +155,15 @@ def test_commands_exist(document, expected, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "wrong", ["pip install .[gpu]", "fastgd tune", "fastgd train --gpu", "python -m benchmarks steps --gpu", "make gpu"]
+    "wrong",
+    [
+        "pip install .[gpu]",
+        "fastgd tune",
+        "fastgd train --gpu",
+        "python -m benchmarks steps --gpu",
+        "make gpu",
+        "pytest -m gpu",
+    ],
 )
 def test_the_checks_find_what_does_not_exist(wrong, tmp_path):
     [[program, *words]] = commands(f"Text.\n\n    {wrong}\n\n")
