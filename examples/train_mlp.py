@@ -54,7 +54,8 @@ for epoch in range(options.epochs):
     print(f"epoch {epoch}: loss {sum(loss.item() for loss in losses) / len(losses):.4f}, test {accuracy(model):.1%}")
 
 # One file in the safetensors format: nothing in it is ever unpickled.  A crash while saving leaves the old one whole.
-gd.save(options.out, {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "epochs": options.epochs})
+state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "loader": loader.state_dict()}
+gd.save(options.out, {**state, "random": gd.random.get_state()})
 
 # Going on from it, in this or another process: make the same objects, then load their state.
 saved = gd.load(options.out)
@@ -62,8 +63,10 @@ resumed = models.MLP(64, (128,), 10, dropout=0.1)
 resumed.load_state_dict(saved["model"])
 resumed_optimizer = optim.AdamW(resumed.parameters(), lr=rate)
 resumed_optimizer.load_state_dict(saved["optimizer"])
+loader.load_state_dict(saved["loader"])  # the next batch is the one that would have come
+gd.random.set_state(saved["random"])  # and dropout goes on where it was
 assert accuracy(resumed) == accuracy(model)
-print(f"saved to {options.out} after {saved['epochs']} epochs, and loaded again")
+print(f"saved to {options.out} and loaded again")
 
-# What the step became: one line for each kernel call, with what was fused into it.
+# What the step became: each kernel call, with what was fused into it, and what it computes.
 print(step.explain(train.x[:64], train.y[:64]))

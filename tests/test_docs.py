@@ -77,7 +77,7 @@ def test_the_example_trains_saves_and_explains(tmp_path):
     assert float(epochs[-1][1]) < float(epochs[0][1])
     assert float(epochs[-1][2]) > 70
     assert "loaded again" in printed
-    assert set(gd.load(tmp_path / "here.safetensors")) == {"model", "optimizer", "epochs"}
+    assert set(gd.load(tmp_path / "here.safetensors")) == {"model", "optimizer", "loader", "random"}
     assert re.search(r"^ *\d+ gemm_f32 .*gemm \+ add \+ relu \+ dropout", printed, re.M)
     assert "commit: writes parameters" in printed
 
