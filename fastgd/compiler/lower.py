@@ -266,7 +266,9 @@ def _lower_gemm(group: Group) -> Call:
         steps = [[*row, *full[-2:]] for row, full in zip(merged[:-2], steps, strict=True)]
         batch, a_batch, b_batch = tuple(sizes), merged[-2], merged[-1]
     if len(batch) > MAX_BATCH_DIMS:
-        raise _core.NotOffered(f"matmul: {len(batch)} batch dims that cannot be merged, at most {MAX_BATCH_DIMS} are offered")
+        raise _core.NotOffered(
+            f"matmul: {len(batch)} batch dims that cannot be merged, at most {MAX_BATCH_DIMS} are offered"
+        )
 
     row_sum = root.outputs[1] if len(root.outputs) > 1 else None
     fields = {
