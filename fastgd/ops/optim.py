@@ -12,7 +12,7 @@ from .._core import DtypeError, NotOffered, ShapeError, aval
 from ..compiler.lower import Call
 from ..tensor import Tensor
 from .elementwise import maximum, minimum, mul
-from .registry import Op, apply, no_tape
+from .registry import Op, apply, check_writable, no_tape
 from .rowwise import suffix
 
 # hyper, steps, [scale], then all parameters, all gradients, all of the first state buffer, ...
@@ -198,6 +198,8 @@ def clip_grad_norm_(
         return zeros(())
     with no_tape():
         gradients = [p.grad for p in owners]
+        for g in gradients:
+            check_writable(g, "clip_grad_norm_")
         norm, coefficient = apply(GRAD_NORM, tuple(gradients), (float(max_norm), bool(error_if_nonfinite)))
         _scale_all(gradients, coefficient)
     return norm
@@ -210,9 +212,11 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float, f
         raise ShapeError(f"clip_grad_value_: expected clip_value >= 0, got {clip_value}")
     given: Iterable[Tensor] = [parameters] if isinstance(parameters, Tensor) else parameters
     with no_tape():
-        for p in given:
-            if p.grad is not None:
-                p.grad.copy_(maximum(minimum(p.grad, limit), -limit))
+        gradients = [p.grad for p in given if p.grad is not None]
+        for g in gradients:
+            check_writable(g, "clip_grad_value_")
+        for g in gradients:
+            g.copy_(maximum(minimum(g, limit), -limit))
 
 
 def _scale_all(gradients: list[Tensor], scale: Tensor) -> None:
