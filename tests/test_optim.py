@@ -667,6 +667,22 @@ def test_a_bad_edit_is_found_by_the_next_step_which_changes_nothing(edit):
     assert optimizer.state[parameters[0]]["step"] == 2
 
 
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_step_that_cannot_write_one_parameter_writes_none(groups):
+    """The others are of another dtype, or in a group with other flags: updated by another kernel call."""
+    frozen = np.ones(3, np.float32)
+    frozen.flags.writeable = False
+    good, bad = nn.Parameter(np.ones(3, "float64" if groups == 1 else "float32")), nn.Parameter(frozen)
+    parameters = [good, bad] if groups == 1 else [{"params": [good]}, {"params": [bad], "momentum": 0.9}]
+    optimizer = optim.SGD(parameters, lr=0.1)
+    (good.sum() + bad.sum()).backward()
+    for _ in range(2):
+        with pytest.raises(ValueError, match="read-only"):
+            optimizer.step()
+    assert good.tolist() == [1, 1, 1]
+    assert not any(entry["step"] for entry in optimizer.state_dict()["state"].values())
+
+
 def test_a_failed_add_leaves_the_optimizer_as_it_was():
     parameters = one()
     optimizer = optim.Adam(parameters)

@@ -23,7 +23,7 @@ import numpy as np
 
 from .. import _core
 from .._core import DtypeError, NotOffered, ShapeError
-from ..ops.optim import optimizer_step
+from ..ops.optim import Entry, optimizer_step
 from ..tensor import Tensor, as_tensor
 
 __all__ = ["Optimizer", "ParamGroup", "Range", "Rule"]
@@ -257,10 +257,7 @@ class Optimizer:
         recording = _core.is_tracing()
         if not recording:
             self._prepare_step()
-        for flags, entries in batches.items():
-            optimizer_step(
-                self, kernel=self.rule.kernel, flags=flags, hyper=self._hyper, steps=self._steps, entries=entries
-            )
+        optimizer_step(self, kernel=self.rule.kernel, hyper=self._hyper, steps=self._steps, batches=batches)
         if not recording:
             self._finish_step()
         return loss
@@ -273,10 +270,10 @@ class Optimizer:
         finally:
             _core.set_grad_enabled_state(previous)
 
-    def _batches(self) -> dict[int, list[tuple[Tensor, Tensor, tuple[Tensor, ...], int, int]]]:
+    def _batches(self) -> dict[int, list[Entry]]:
         """What to update, by the kernel flags of the groups: (p, g, state tensors, group, index)."""
         kinds = [(self.rule.flag_word(group), self.rule.active_buffers(group)) for group in self.param_groups]
-        batches: dict[int, list[tuple[Tensor, Tensor, tuple[Tensor, ...], int, int]]] = {}
+        batches: dict[int, list[Entry]] = {}
         for index, (p, row) in enumerate(zip(self._params, self._group_of, strict=True)):
             grad = p.grad
             if grad is not None:
