@@ -602,3 +602,21 @@ def test_nn_functional_has_the_same_errors():
         NF.linear(A, B)
     with pytest.raises(IndexError, match="label 3 at row 1"):
         NF.cross_entropy(A, gd.tensor([0, 3]))
+
+
+@pytest.mark.parametrize("mode", [False, True])
+def test_set_grad_enabled_is_a_call_a_context_and_a_decorator(mode):
+    @gd.set_grad_enabled(mode)
+    def inside():
+        """Asks."""
+        return gd.is_grad_enabled()
+
+    assert gd.is_grad_enabled() and inside.__doc__ == "Asks."
+    with gd.set_grad_enabled(not mode):
+        assert inside() is mode
+        assert gd.is_grad_enabled() is not mode
+    try:
+        gd.set_grad_enabled(mode)
+        assert gd.is_grad_enabled() is mode
+    finally:
+        gd.set_grad_enabled(True)
