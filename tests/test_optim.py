@@ -195,6 +195,20 @@ def test_edits_of_a_group_hold_from_the_next_step():
     np.testing.assert_allclose(values(parameters)[0], expected, rtol=1e-13)
 
 
+def test_betas_given_as_a_list_cannot_be_edited_unseen():
+    p = nn.Parameter(np.ones(2))
+    optimizer = optim.Adam([p], betas=[0.9, 0.99])
+    group = optimizer.param_groups[0]
+    assert group["betas"] == (0.9, 0.99)
+    with pytest.raises(TypeError):
+        group["betas"][0] = 0.0
+    group["betas"] = [0.5, 0.75]
+    assert group["betas"] == (0.5, 0.75)
+    state = json.loads(json.dumps({"state": {}, "param_groups": optimizer.state_dict()["param_groups"]}))
+    optimizer.load_state_dict(state)
+    assert group["betas"] == (0.5, 0.75)
+
+
 def test_momentum_switched_on_late_starts_with_the_gradient_itself():
     rng = np.random.default_rng(5)
     parameters = make_parameters(rng, shapes=[(4,)])

@@ -62,6 +62,11 @@ class Rule:
         """The kernel's flags for a group."""
         return sum(bit for key, bit in self.flags.items() if group.get(key))
 
+    def setting(self, key: str, value: Any) -> Any:
+        """The value as a group keeps it: a list of numbers as a tuple, whose elements cannot be edited unseen."""
+        bounds = self.hyper.get(key)
+        return tuple(value) if isinstance(value, list) and bounds and isinstance(bounds[0], tuple) else value
+
     def active_buffers(self, group: Mapping[str, Any]) -> list[str]:
         """The state tensors that the kernel takes for a group."""
         return [name for name, key in self.buffers.items() if key is None or group[key]]
@@ -83,7 +88,7 @@ class ParamGroup(dict[str, Any]):
         if key == "params" and key in self:
             raise ShapeError("param_groups: params cannot be replaced; use add_param_group")
         before = owner.rule.flag_word(self)
-        super().__setitem__(key, value)
+        super().__setitem__(key, owner.rule.setting(key, value))
         owner._edited = True
         if owner.rule.flag_word(self) != before:
             _core.note_mutation()
@@ -182,7 +187,8 @@ class Optimizer:
         if not isinstance(param_group, Mapping) or "params" not in param_group:
             raise DtypeError(f"{self._name()}: a parameter group must be a dict with 'params', got {param_group!r}")
         tensors = self._checked_params(param_group["params"])
-        group = ParamGroup({**self.defaults, **param_group, "params": tensors})
+        settings = {**self.defaults, **param_group, "params": tensors}
+        group = ParamGroup({key: self.rule.setting(key, value) for key, value in settings.items()})
         self._check_group(group, len(self.param_groups))
         group._owner = self
 
