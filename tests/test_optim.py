@@ -221,6 +221,39 @@ def test_momentum_switched_on_late_starts_with_the_gradient_itself():
     np.testing.assert_allclose(values(parameters)[0], before - g, rtol=1e-13)
 
 
+def test_looking_at_a_step_does_not_count_as_one():
+    """explain() records the step; recording leaves the step counts of buffers that are yet to be used alone."""
+    p = nn.Parameter(np.ones(4, np.float32))
+    optimizer = optim.SGD([p], lr=0.1)
+
+    @gd.compile
+    def step(x):
+        (p * x).sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    x = np.ones(4, np.float32)
+    step(x), step(x)
+    optimizer.param_groups[0]["momentum"] = 0.9
+    before = optimizer._steps.tolist()
+    step.explain(x)
+    assert optimizer._steps.tolist() == before
+    step(x)
+    assert optimizer.state[p]["step"] == 1
+
+
+def test_a_state_without_buffers_starts_its_momentum_afresh():
+    p = nn.Parameter(np.ones(1))
+    optimizer = optim.SGD([p], lr=1.0)
+    saved = {"state": {0: {"step": 5}}, "param_groups": optimizer.state_dict()["param_groups"]}
+    saved["param_groups"][0].update(momentum=0.9, dampening=0.5)
+    optimizer.load_state_dict(saved)
+    p.grad = gd.ones(1, dtype="float64")
+    optimizer.step()
+    assert p.item() == 0 and optimizer.state[p]["step"] == 1
+
+
+
 # ---- schedules and counting -------------------------------------------------------------------
 
 

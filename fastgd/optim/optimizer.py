@@ -87,10 +87,12 @@ class ParamGroup(dict[str, Any]):
             return
         if key == "params" and key in self:
             raise ShapeError("param_groups: params cannot be replaced; use add_param_group")
+        copied = key not in self  # copy.deepcopy fills a group whose owner is not complete yet
         before = owner.rule.flag_word(self)
         super().__setitem__(key, owner.rule.setting(key, value))
         owner._edited = True
-        if owner.rule.flag_word(self) != before:
+        if owner.rule.flag_word(self) != before and not copied:
+            owner._restart_without_buffers()
             _core.note_mutation()
 
     def update(self, *args: Any, **kwargs: Any) -> None:
@@ -291,9 +293,6 @@ class Optimizer:
     def _state_tensors(self, index: int, names: list[str]) -> tuple[Tensor, ...]:
         """State tensors of a parameter, created on first use."""
         p, buffers = self._params[index], self._buffers[index]
-        if names and not buffers and _array(self._steps)[index]:
-            # Steps count the updates of the state: momentum that is switched on late starts afresh.
-            self._set_step(index, 0)
         # All or none: a state with half of its tensors could not be loaded again.
         buffers.update({name: _core.persistent_zeros(p.shape, p.dtype) for name in names if name not in buffers})
         for name in names:
@@ -338,6 +337,12 @@ class Optimizer:
                 f"{self._name()}: the schedule of group {row} gives lr = {value} for update {self._updates}"
             )
         return value
+
+    def _restart_without_buffers(self) -> None:
+        """Steps count the updates of the state: momentum that is switched on late starts afresh."""
+        for index, row in enumerate(self._group_of):
+            if not self._buffers[index] and self.rule.active_buffers(self.param_groups[row]):
+                self._set_step(index, 0)
 
     def _set_step(self, index: int, step: int) -> None:
         _array(self._steps)[index] = step
@@ -429,6 +434,7 @@ class Optimizer:
             self._set_step(index, step)
             for name, buffer in buffers.items():
                 buffer.copy_(tensors[name]) if name in tensors else buffer.zero_()
+        self._restart_without_buffers()
         self._updates = updates
         _core.note_mutation()
 
