@@ -266,6 +266,42 @@ def test_failing_allocations_in_an_eager_step(planned):
     assert no_leak(make) >= 10
 
 
+@pytest.mark.parametrize("what", ["model", "optimizer", "new optimizer"])
+def test_failing_allocations_while_loading_a_state(what):
+    """All of a state is loaded or nothing, also where values are cast and buffers are new."""
+
+    def make():
+        new_plans()
+        model = nn.Sequential(nn.Linear(5, 40), nn.Linear(40, 3))
+        optimizer = optim.Adam(model.parameters(), lr=0.1)
+        for p in model.parameters():
+            p.grad = gd.ones(*p.shape)
+        if what != "new optimizer":
+            optimizer.step()
+        saved = {name: np.full(t.shape, 0.5) for name, t in model.state_dict().items()}
+        groups = [{**optimizer.state_dict()["param_groups"][0], "lr": 0.5}]
+        state = {
+            i: {"step": 7, "exp_avg": np.full(p.shape, 0.25), "exp_avg_sq": gd.ones(*p.shape)}
+            for i, p in enumerate(model.parameters())
+        }
+
+        def load():
+            if what == "model":
+                model.load_state_dict(saved)
+            else:
+                optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+        def unchanged():
+            found = [np.asarray(p).tobytes() for p in model.parameters()]
+            for entry in optimizer.state.values():
+                found += [v if k == "step" else np.asarray(v).tobytes() for k, v in entry.items()]
+            return found, optimizer.param_groups[0]["lr"], optimizer._updates
+
+        return load, unchanged
+
+    assert no_leak(make) >= 4
+
+
 def test_failing_allocations_while_compiling_and_replaying():
     def make():
         step, state = training()

@@ -410,6 +410,8 @@ class Optimizer:
         ValueError
             Naming everything that does not fit.  Nothing has been changed.
         """
+        if _core.is_tracing():
+            raise NotOffered("load_state_dict inside fastgd.compile is not offered: call it between two steps")
         problems: list[str] = []
         groups = self._read_groups(state_dict, problems)
         state = self._read_state(state_dict, problems) if not problems else {}
@@ -421,10 +423,10 @@ class Optimizer:
             (index, name): _core.persistent_zeros(tensor.shape, tensor.dtype)
             for index, (_, tensors) in state.items()
             for name, tensor in tensors.items()
-            if name not in self._buffers[index]
+            if name not in self._buffers[index] or self._buffers[index][name].aval is not tensor.aval
         }
 
-        # Nothing below can fail.
+        # Nothing below can fail, for nothing below allocates.
         for group, values in zip(self.param_groups, groups, strict=True):
             group.update(values)
         for (index, name), tensor in fresh.items():
@@ -433,7 +435,11 @@ class Optimizer:
             step, tensors = state.get(index, (0, {}))
             self._set_step(index, step)
             for name, buffer in buffers.items():
-                buffer.copy_(tensors[name]) if name in tensors else buffer.zero_()
+                if name in tensors:
+                    _core.copy_bytes(buffer, tensors[name].storage)
+                else:
+                    _core.fill_zero(buffer)
+                buffer.storage.version += 1
         self._restart_without_buffers()
         self._updates = updates
         _core.note_mutation()
