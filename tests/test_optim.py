@@ -446,6 +446,17 @@ def broken_states():
     yield "unexpected", edit(lambda s: s["state"][2].update(velocity=0)), r"parameter 2: unexpected \['velocity'\]"
     yield "unknown", edit(lambda s: s["state"].update({17: {}})), r"state of unknown parameters \['17'\]"
     yield "not numbers", edit(lambda s: s["state"][0].update(exp_avg="x")), "parameter 0: tensor: expected numbers"
+    yield "no list", edit(lambda s: s.update(param_groups=3)), "'param_groups' to be a list of dicts"
+    yield "no dicts", edit(lambda s: s.update(param_groups=[1])), r"'params', got \[1\]"
+    yield "no params", edit(lambda s: s["param_groups"][0].pop("params")), "a list of dicts with a list 'params'"
+    yield "no betas", edit(lambda s: s["param_groups"][0].update(betas="ab")), "betas of group 0 must be 2 numbers"
+    yield "no number", edit(lambda s: s["param_groups"][0].update(eps=[])), "eps of group 0 must be a number"
+    yield "no state", edit(lambda s: s.update(state=[])), r"expected 'state' to be a dict, got \[\]"
+    yield "no entry", edit(lambda s: s["state"].update({0: 5})), "state of parameter 0: expected a dict, got 5"
+    yield "huge step", edit(lambda s: s["state"][1].update(step=1e30)), "parameter 1: step must be a whole number"
+    yield "no step", edit(lambda s: s["state"][1].update(step="x")), "parameter 1: could not convert"
+    yield "no count", edit(lambda s: s.update(updates=-3)), "updates must be a whole number, got -3"
+    yield "no counts", edit(lambda s: s.update(updates=[1, 2])), "load_state_dict:\n.*scalar"
     yield "schedule", edit(lambda s: s["param_groups"][0].update(schedule="cosine(...)")), "schedule cosine"
 
 

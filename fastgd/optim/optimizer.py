@@ -415,10 +415,9 @@ class Optimizer:
         problems: list[str] = []
         groups = self._read_groups(state_dict, problems)
         state = self._read_state(state_dict, problems) if not problems else {}
+        updates = self._read_updates(state_dict, state, problems) if not problems else 0
         if problems:
             raise ShapeError(f"{self._name()}.load_state_dict:\n    " + "\n    ".join(problems))
-        default = max((step for step, _ in state.values()), default=0)
-        updates = int(state_dict.get("updates", default))
         fresh = {
             (index, name): _core.persistent_zeros(tensor.shape, tensor.dtype)
             for index, (_, tensors) in state.items()
@@ -450,6 +449,9 @@ class Optimizer:
             problems.append("expected a dict with 'state' and 'param_groups'")
             return []
         saved_groups = state_dict["param_groups"]
+        if not _is_list_of_groups(saved_groups):
+            problems.append(f"expected 'param_groups' to be a list of dicts with a list 'params', got {saved_groups!r}")
+            return []
         ours = [len(group["params"]) for group in self.param_groups]
         theirs = [len(group["params"]) for group in saved_groups]
         if ours != theirs:
@@ -468,7 +470,7 @@ class Optimizer:
                 problems.append(f"group {row} was saved with the schedule {saved['schedule']}; give it as lr")
             try:
                 self._check_group({**group, **values}, row)
-            except ValueError as error:
+            except (TypeError, ValueError) as error:
                 problems.append(str(error))
             groups.append(values)
         return groups
@@ -479,6 +481,9 @@ class Optimizer:
         problems: list[str],
     ) -> dict[int, tuple[int, dict[str, Tensor]]]:
         """(step, tensors) by our parameter index; what is wrong goes to `problems`."""
+        if not isinstance(state_dict["state"], Mapping):
+            problems.append(f"expected 'state' to be a dict, got {state_dict['state']!r}")
+            return {}
         order = [key for group in state_dict["param_groups"] for key in group["params"]]
         saved = {str(key): value for key, value in state_dict["state"].items()}  # JSON has string keys
         unknown = set(saved) - {str(key) for key in order}
@@ -493,21 +498,33 @@ class Optimizer:
                     problems.append(f"state of parameter {index}: {error}")
         return state
 
-    def _read_parameter_state(self, index: int, saved: Mapping[str, Any]) -> tuple[int, dict[str, Tensor]]:
+    def _read_updates(
+        self,
+        state_dict: Mapping[str, Any],
+        state: Mapping[int, tuple[int, Any]],
+        problems: list[str],
+    ) -> int:
+        try:
+            return _whole("updates", state_dict.get("updates", max((step for step, _ in state.values()), default=0)))
+        except (TypeError, ValueError) as error:
+            problems.append(str(error))
+            return 0
+
+    def _read_parameter_state(self, index: int, saved: Any) -> tuple[int, dict[str, Tensor]]:
+        if not isinstance(saved, Mapping):
+            raise ValueError(f"expected a dict, got {saved!r}")
         saved = self._complete_state({name: value for name, value in saved.items() if value is not None})
         wrong = set(saved) - {"step", *self.rule.buffers}
         absent = {"step", *(name for name, key in self.rule.buffers.items() if key is None)} - set(saved)
         if wrong or absent:
             raise ValueError(f"unexpected {sorted(wrong)}, missing {sorted(absent)}")
-        step = float(np.asarray(saved.pop("step")))
-        if not (step >= 0 and step.is_integer()):
-            raise ValueError(f"step must be a whole number, got {step}")
+        step = _whole("step", saved.pop("step"))
         p = self._params[index]
         tensors = {name: as_tensor(value, p.dtype).detach() for name, value in saved.items()}
         for name, tensor in tensors.items():
             if tensor.shape != p.shape:
                 raise ShapeError(f"{name}: expected shape {p.shape}, got {tensor.shape}")
-        return int(step), tensors
+        return step, tensors
 
     def _complete_state(self, saved: dict[str, Any]) -> dict[str, Any]:
         """For rules whose PyTorch counterpart leaves something out of its state."""
@@ -532,6 +549,20 @@ def _check_number(where: str, value: Any, bounds: Range) -> None:
     if not (math.isfinite(number) and low <= number < high):
         limits = f"at least {low:g}" + (f" and less than {high:g}" if high < math.inf else "")
         raise ShapeError(f"{where} must be {limits if low > -math.inf else 'finite'}, got {number}")
+
+
+def _is_list_of_groups(given: Any) -> bool:
+    return isinstance(given, (list, tuple)) and all(
+        isinstance(group, Mapping) and isinstance(group.get("params"), (list, tuple)) for group in given
+    )
+
+
+def _whole(name: str, value: Any) -> int:
+    """A count from a state dictionary: PyTorch has tensors of floats there."""
+    number = float(np.asarray(value))
+    if not (0 <= number < 2**53 and number.is_integer()):
+        raise ValueError(f"{name} must be a whole number, got {number}")
+    return int(number)
 
 
 def _array(tensor: Tensor) -> np.ndarray:
