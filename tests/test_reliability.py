@@ -17,6 +17,9 @@ import pytest
 import fastgd as gd
 import fastgd.nn.functional as F
 from fastgd import _core, nn, optim, schedules
+from fastgd.data import ArrayLoader
+from fastgd.train import CheckpointError, save_checkpoint
+from fastgd.train.loop import restore
 
 ROOT = Path(gd.__file__).resolve().parent.parent
 LIMIT = 60  # seconds that a subprocess may take before it counts as hanging
@@ -346,6 +349,58 @@ def test_sizes_that_cannot_be_allocated():
         gd.zeros(1 << 40, 1 << 40)
     gc.collect()
     assert _core.alloc_live_bytes() - before < 1 << 16
+
+
+@pytest.mark.parametrize("part", ["none", "model", "loader", "random", "optimizer", "absent"])
+def test_a_checkpoint_of_another_run_restores_nothing(part, tmp_path):
+    """Whichever part does not fit, the model, the optimizer, the loader and the generator stay as they are."""
+
+    def parts(seed):
+        gd.manual_seed(seed)
+        model = nn.Linear(3, 2)
+        optimizer = optim.Adam(model.parameters(), lr=0.1)
+        loader = ArrayLoader([np.arange(12)], 4, seed=seed)
+        next(iter(loader))
+        for p in model.parameters():
+            p.grad = gd.ones(*p.shape)
+        optimizer.step()
+        return model, optimizer, loader
+
+    def everything(model, optimizer, loader):
+        values = {name: t.tolist() for name, t in model.state_dict().items()}
+        entries = [{k: np.asarray(v).tolist() for k, v in e.items()} for e in optimizer.state_dict()["state"].values()]
+        return values, entries, loader.state_dict(), gd.random.get_state()
+
+    model, optimizer, loader = parts(1)
+    weights = dict(model.state_dict())
+    state = {
+        "step": 1,
+        "optimizer": optimizer.state_dict(),
+        "loader": loader.state_dict(),
+        "random": gd.random.get_state(),
+    }
+    saved = everything(model, optimizer, loader)
+    if part == "model":
+        weights["weight"] = np.zeros((2, 4), np.float32)
+    elif part == "loader":
+        state["loader"]["samples"] = 5
+    elif part == "random":
+        state["random"] = (1, 2, 3)
+    elif part == "optimizer":
+        state["optimizer"]["param_groups"][0]["lr"] = -1.0
+    elif part == "absent":
+        del state["loader"]
+    save_checkpoint(tmp_path / "saved", weights, state)
+
+    other = parts(2)
+    before = everything(*other)
+    if part == "none":
+        assert restore(tmp_path / "saved", *other)[0] == 1
+        assert everything(*other) == saved != before
+    else:
+        with pytest.raises((ValueError, CheckpointError)):
+            restore(tmp_path / "saved", *other)
+        assert everything(*other) == before
 
 
 # ---- threads -------------------------------------------------------------------------------------------
