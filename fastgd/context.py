@@ -25,6 +25,16 @@ class set_grad_enabled:
     def __exit__(self, *exc: object) -> None:
         _core.set_grad_enabled_state(self.previous)
 
+    def __call__(self, function: Callable) -> Callable:
+        self.__exit__()  # as a decorator it switches only while the function runs
+
+        @functools.wraps(function)
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            with type(self)(self.mode):
+                return function(*args, **kwargs)
+
+        return wrapped
+
 
 class _GradMode:
     """no_grad and enable_grad: with parentheses a context manager or decorator, without them a decorator."""

@@ -7,11 +7,14 @@ counter (Philox4x32-10); a checkpoint therefore holds two integers.
 from __future__ import annotations
 
 import os
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 
 from . import _core
+
+T = TypeVar("T")
 
 
 def manual_seed(seed: int) -> None:
@@ -37,11 +40,24 @@ def seed() -> int:
     return value
 
 
-def _numpy_generator() -> np.random.Generator:
-    """NumPy's own Philox (4x64), keyed by (seed, offset): for initial values, drawn once and not in a plan."""
+def draw(sample: Callable[[np.random.Generator], T]) -> T:
+    """sample(NumPy's own Philox (4x64), keyed by (seed, offset)): for initial values, drawn once and not in a plan.
+
+    Takes one offset; if `sample` fails, none.
+    """
     value, offset = _core.rng_state()
     _core.set_rng_state(value, offset + 1)
-    return np.random.Generator(np.random.Philox(key=[value, offset]))
+    try:
+        return sample(np.random.Generator(np.random.Philox(key=[value, offset])))
+    except BaseException:
+        give_back(value, offset)
+        raise
+
+
+def give_back(seed: int, offset: int) -> None:
+    """Undoes that an offset was taken, unless the generator has moved on since."""
+    if _core.rng_state() == (seed, offset + 1):
+        _core.set_rng_state(seed, offset)
 
 
 def _numpy_dtype(dtype: Any) -> Any:
@@ -50,16 +66,11 @@ def _numpy_dtype(dtype: Any) -> Any:
 
 def uniform(shape: tuple[int, ...], low: float = 0.0, high: float = 1.0, dtype: Any = "float32") -> np.ndarray:
     """Uniform numbers in [low, high) as a NumPy array; takes one offset."""
-    draw = _numpy_generator().random(shape, dtype=_numpy_dtype(dtype))
-    return np.asarray(low + (high - low) * draw, dtype=_numpy_dtype(dtype))
+    kind = _numpy_dtype(dtype)
+    return draw(lambda source: np.asarray(low + (high - low) * source.random(shape, dtype=kind), dtype=kind))
 
 
 def normal(shape: tuple[int, ...], mean: float = 0.0, std: float = 1.0, dtype: Any = "float32") -> np.ndarray:
     """Normal numbers as a NumPy array; takes one offset."""
-    draw = _numpy_generator().standard_normal(shape, dtype=_numpy_dtype(dtype))
-    return np.asarray(mean + std * draw, dtype=_numpy_dtype(dtype))
-
-
-def randint(low: int, high: int, shape: tuple[int, ...]) -> np.ndarray:
-    """Integers in [low, high) as an int64 NumPy array; takes one offset."""
-    return _numpy_generator().integers(low, high, shape, dtype=np.int64)
+    kind = _numpy_dtype(dtype)
+    return draw(lambda source: np.asarray(mean + std * source.standard_normal(shape, dtype=kind), dtype=kind))

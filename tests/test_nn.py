@@ -350,6 +350,23 @@ def test_load_state_dict_reports_everything_and_changes_nothing():
         np.testing.assert_array_equal(array(t), before[name])
 
 
+def test_load_state_dict_into_read_only_memory_changes_nothing():
+    frozen = np.ones(3, np.float32)
+    frozen.flags.writeable = False
+    model = nn.Module()
+    model.a, model.b = parameter(3), nn.Parameter(frozen)
+    with pytest.raises(ValueError, match="b: copy_: the tensor borrows read-only memory"):
+        model.load_state_dict({"a": np.full(3, 5.0), "b": np.full(3, 5.0)})
+    assert model.a.tolist() == [0, 0, 0] and frozen.tolist() == [1, 1, 1]
+
+
+def test_load_state_dict_while_recording_is_refused():
+    layer = nn.Linear(2, 1)
+    state = {name: np.zeros(t.shape) for name, t in layer.state_dict().items()}
+    with pytest.raises(NotImplementedError, match="load_state_dict inside fastgd.compile"):
+        gd.compile(lambda: layer.load_state_dict(state))()
+
+
 def test_load_state_dict_keeps_double_precision():
     layer = nn.Linear(1, 1, bias=False, dtype="float64")
     layer.load_state_dict({"weight": [[0.1]]})

@@ -195,6 +195,20 @@ def test_edits_of_a_group_hold_from_the_next_step():
     np.testing.assert_allclose(values(parameters)[0], expected, rtol=1e-13)
 
 
+def test_betas_given_as_a_list_cannot_be_edited_unseen():
+    p = nn.Parameter(np.ones(2))
+    optimizer = optim.Adam([p], betas=[0.9, 0.99])
+    group = optimizer.param_groups[0]
+    assert group["betas"] == (0.9, 0.99)
+    with pytest.raises(TypeError):
+        group["betas"][0] = 0.0
+    group["betas"] = [0.5, 0.75]
+    assert group["betas"] == (0.5, 0.75)
+    state = json.loads(json.dumps({"state": {}, "param_groups": optimizer.state_dict()["param_groups"]}))
+    optimizer.load_state_dict(state)
+    assert group["betas"] == (0.5, 0.75)
+
+
 def test_momentum_switched_on_late_starts_with_the_gradient_itself():
     rng = np.random.default_rng(5)
     parameters = make_parameters(rng, shapes=[(4,)])
@@ -205,6 +219,39 @@ def test_momentum_switched_on_late_starts_with_the_gradient_itself():
     before, [g] = values(parameters)[0], set_gradients(parameters, rng)
     optimizer.step()
     np.testing.assert_allclose(values(parameters)[0], before - g, rtol=1e-13)
+
+
+def test_looking_at_a_step_does_not_count_as_one():
+    """explain() records the step; recording leaves the step counts of buffers that are yet to be used alone."""
+    p = nn.Parameter(np.ones(4, np.float32))
+    optimizer = optim.SGD([p], lr=0.1)
+
+    @gd.compile
+    def step(x):
+        (p * x).sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    x = np.ones(4, np.float32)
+    step(x), step(x)
+    optimizer.param_groups[0]["momentum"] = 0.9
+    before = optimizer._steps.tolist()
+    step.explain(x)
+    assert optimizer._steps.tolist() == before
+    step(x)
+    assert optimizer.state[p]["step"] == 1
+
+
+def test_a_state_without_buffers_starts_its_momentum_afresh():
+    p = nn.Parameter(np.ones(1))
+    optimizer = optim.SGD([p], lr=1.0)
+    saved = {"state": {0: {"step": 5}}, "param_groups": optimizer.state_dict()["param_groups"]}
+    saved["param_groups"][0].update(momentum=0.9, dampening=0.5)
+    optimizer.load_state_dict(saved)
+    p.grad = gd.ones(1, dtype="float64")
+    optimizer.step()
+    assert p.item() == 0 and optimizer.state[p]["step"] == 1
+
 
 
 # ---- schedules and counting -------------------------------------------------------------------
@@ -399,6 +446,17 @@ def broken_states():
     yield "unexpected", edit(lambda s: s["state"][2].update(velocity=0)), r"parameter 2: unexpected \['velocity'\]"
     yield "unknown", edit(lambda s: s["state"].update({17: {}})), r"state of unknown parameters \['17'\]"
     yield "not numbers", edit(lambda s: s["state"][0].update(exp_avg="x")), "parameter 0: tensor: expected numbers"
+    yield "no list", edit(lambda s: s.update(param_groups=3)), "'param_groups' to be a list of dicts"
+    yield "no dicts", edit(lambda s: s.update(param_groups=[1])), r"'params', got \[1\]"
+    yield "no params", edit(lambda s: s["param_groups"][0].pop("params")), "a list of dicts with a list 'params'"
+    yield "no betas", edit(lambda s: s["param_groups"][0].update(betas="ab")), "betas of group 0 must be 2 numbers"
+    yield "no number", edit(lambda s: s["param_groups"][0].update(eps=[])), "eps of group 0 must be a number"
+    yield "no state", edit(lambda s: s.update(state=[])), r"expected 'state' to be a dict, got \[\]"
+    yield "no entry", edit(lambda s: s["state"].update({0: 5})), "state of parameter 0: expected a dict, got 5"
+    yield "huge step", edit(lambda s: s["state"][1].update(step=1e30)), "parameter 1: step must be a whole number"
+    yield "no step", edit(lambda s: s["state"][1].update(step="x")), "parameter 1: could not convert"
+    yield "no count", edit(lambda s: s.update(updates=-3)), "updates must be a whole number, got -3"
+    yield "no counts", edit(lambda s: s.update(updates=[1, 2])), "load_state_dict:\n.*scalar"
     yield "schedule", edit(lambda s: s["param_groups"][0].update(schedule="cosine(...)")), "schedule cosine"
 
 
@@ -665,6 +723,22 @@ def test_a_bad_edit_is_found_by_the_next_step_which_changes_nothing(edit):
     optimizer.param_groups[0].update({key: good[key] for key in edit})
     optimizer.step()
     assert optimizer.state[parameters[0]]["step"] == 2
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_step_that_cannot_write_one_parameter_writes_none(groups):
+    """The others are of another dtype, or in a group with other flags: updated by another kernel call."""
+    frozen = np.ones(3, np.float32)
+    frozen.flags.writeable = False
+    good, bad = nn.Parameter(np.ones(3, "float64" if groups == 1 else "float32")), nn.Parameter(frozen)
+    parameters = [good, bad] if groups == 1 else [{"params": [good]}, {"params": [bad], "momentum": 0.9}]
+    optimizer = optim.SGD(parameters, lr=0.1)
+    (good.sum() + bad.sum()).backward()
+    for _ in range(2):
+        with pytest.raises(ValueError, match="read-only"):
+            optimizer.step()
+    assert good.tolist() == [1, 1, 1]
+    assert not any(entry["step"] for entry in optimizer.state_dict()["state"].values())
 
 
 def test_a_failed_add_leaves_the_optimizer_as_it_was():

@@ -536,6 +536,11 @@ SHAPE_ERRORS = [
     (lambda: F.cross_entropy(A, LABELS, reduction="avg"), "cross_entropy: expected reduction 'none', 'mean' or 'sum', got 'avg'"),
     (lambda: F.mse_loss(A, gd.zeros(3)), "mse_loss: expected equal shapes, got (2, 3) and (3,)"),
     (lambda: F.dropout(A, 1.5), "dropout: expected 0 <= p <= 1, got 1.5"),
+    (lambda: gd.randn(-1), "randn: expected sizes >= 0, got (-1,)"),
+    (lambda: gd.rand(2, -3), "rand: expected sizes >= 0, got (2, -3)"),
+    (lambda: gd.randperm(-1), "randperm: expected sizes >= 0, got (-1,)"),
+    (lambda: gd.randint(5, 2, (3,)), "randint: expected low < high, got low = 5, high = 2"),
+    (lambda: gd.zeros(2, -1), "zeros: expected sizes >= 0, got (2, -1)"),
     (lambda: F.gelu(A, approximate="erf"), "gelu: expected approximate 'none' or 'tanh', got 'erf'"),
 ]  # fmt: skip
 TYPE_ERRORS = [
@@ -549,6 +554,15 @@ TYPE_ERRORS = [
     (lambda: F.where(A, A, A), "where: expected a bool condition, got fastgd.float32"),
     (lambda: F.cross_entropy(A, LABELS.bool()), "cross_entropy: expected labels of dtype int64, int32 or uint8, got bool"),
     (lambda: F.mse_loss(C, C), "mse_loss: expected floating-point tensors, got fastgd.int64"),
+    (lambda: gd.rand(2, dtype="int64"), "rand: expected a floating-point dtype, got fastgd.int64"),
+    (lambda: gd.randn(2, dtype="bool"), "randn: expected a floating-point dtype, got fastgd.bool"),
+    (lambda: gd.randint(0, 2.5, (3,)), "randint: expected integers, got (2.5,)"),
+    (lambda: gd.randint(5), "randint: expected integers, got (None,)"),
+    (lambda: gd.randint(5, (2,), dtype="float128"), "float128"),
+    (lambda: gd.zeros("a"), "zeros: expected integers, got ('a',)"),
+    (lambda: gd.ones([2, 1.5]), "ones: expected integers, got [2, 1.5]"),
+    (lambda: gd.full("ab", 1), "full: expected integers, got ('a', 'b')"),
+    (lambda: gd.empty(2.0), "empty: expected integers, got (2.0,)"),
     (lambda: F.add(A, "a"), "add: expected tensors or numbers, got str"),
 ]  # fmt: skip
 RANGE_ERRORS = [
@@ -575,10 +589,12 @@ NOT_OFFERED = [
     [(c, k, w) for k, rows in ((ValueError, SHAPE_ERRORS), (TypeError, TYPE_ERRORS), (IndexError, RANGE_ERRORS), (NotImplementedError, NOT_OFFERED)) for c, w in rows],
 )  # fmt: skip
 def test_errors_name_the_operation_and_what_came(call, kind, words):
+    before = gd.random.get_state()
     with pytest.raises(kind) as caught:
         call()
     assert words in str(caught.value)
     assert isinstance(caught.value, RuntimeError)  # torch users catch that
+    assert gd.random.get_state() == before
 
 
 def test_nn_functional_has_the_same_errors():
@@ -586,3 +602,21 @@ def test_nn_functional_has_the_same_errors():
         NF.linear(A, B)
     with pytest.raises(IndexError, match="label 3 at row 1"):
         NF.cross_entropy(A, gd.tensor([0, 3]))
+
+
+@pytest.mark.parametrize("mode", [False, True])
+def test_set_grad_enabled_is_a_call_a_context_and_a_decorator(mode):
+    @gd.set_grad_enabled(mode)
+    def inside():
+        """Asks."""
+        return gd.is_grad_enabled()
+
+    assert gd.is_grad_enabled() and inside.__doc__ == "Asks."
+    with gd.set_grad_enabled(not mode):
+        assert inside() is mode
+        assert gd.is_grad_enabled() is not mode
+    try:
+        gd.set_grad_enabled(mode)
+        assert gd.is_grad_enabled() is mode
+    finally:
+        gd.set_grad_enabled(True)

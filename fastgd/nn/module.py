@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Self
 
 from .. import _core
-from .._core import DtypeError, ShapeError
+from .._core import DtypeError, NotOffered, ShapeError
+from ..ops.registry import check_writable
 from ..tensor import Tensor, as_tensor, device
 from .parameter import Parameter
 
@@ -387,6 +388,8 @@ class Module:
         ValueError
             Naming every missing, unexpected and unfit key.  Nothing has been changed.
         """
+        if _core.is_tracing():
+            raise NotOffered("load_state_dict inside fastgd.compile is not offered: call it between two steps")
         if not isinstance(state_dict, Mapping):
             raise DtypeError(f"load_state_dict: expected a mapping, got {type(state_dict).__name__}")
         own = dict(self._named_state())
@@ -406,8 +409,10 @@ class Module:
                     problems.append(f"{name}: {error}")
         if problems:
             raise ShapeError(f"{type(self).__name__}.load_state_dict:\n    " + "\n    ".join(problems))
+        # Nothing below can fail, for nothing below allocates.
         for name, value in values.items():
-            own[name].detach().copy_(value)
+            _core.copy_bytes(own[name], value.storage)
+            own[name].storage.version += 1
         return IncompatibleKeys(missing, unexpected)
 
     # ---- printing -----------------------------------------------------------------------------
@@ -427,10 +432,11 @@ class Module:
 
 
 def _fitting(value: Any, target: Tensor) -> Tensor:
-    """`value` as a tensor of the shape and dtype of `target`."""
+    """`value` as a tensor of the shape and dtype of `target`, into which it can be written."""
     tensor = as_tensor(value, target.dtype).detach()
     if tensor.shape != target.shape:
         raise ShapeError(f"expected shape {target.shape}, got {tensor.shape}")
+    check_writable(target.detach(), "copy_")
     return tensor
 
 

@@ -2,21 +2,41 @@
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from .. import _core
 from .. import random as generator
-from .._core import NotOffered, as_dtype, aval
+from .._core import DtypeError, NotOffered, ShapeError, as_dtype, aval
 from ..tensor import Tensor, from_numpy, tensor
 from ..tensor import device as check_device
 
 
-def _shape(sizes: tuple) -> tuple[int, ...]:
+def _integers(name: str, values: Any) -> tuple[int, ...]:
+    try:
+        return tuple([operator.index(n) for n in values])
+    except TypeError:
+        raise DtypeError(f"{name}: expected integers, got {values!r}") from None
+
+
+def _shape(name: str, sizes: tuple) -> tuple[int, ...]:
     if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)):
-        return tuple(int(n) for n in sizes[0])
-    return tuple(int(n) for n in sizes)
+        sizes = sizes[0]
+    shape = _integers(name, sizes)
+    if any(n < 0 for n in shape):
+        raise ShapeError(f"{name}: expected sizes >= 0, got {shape}")
+    return shape
+
+
+def _float_kind(name: str, dtype: Any) -> Any:
+    """The NumPy dtype in which numbers are drawn."""
+    wanted = _core.float32 if dtype is None else as_dtype(dtype)
+    if not wanted.is_floating_point:
+        raise DtypeError(f"{name}: expected a floating-point dtype, got {wanted}")
+    return np.float64 if wanted is _core.float64 else np.float32
 
 
 def _on_cpu(device: Any) -> None:
@@ -42,7 +62,7 @@ def full(size: Any, fill_value: Any, *, dtype: Any = None, requires_grad: bool =
             if isinstance(fill_value, int)
             else _core.float32
         )
-    shape = (int(size),) if isinstance(size, (int, np.integer)) else _shape((tuple(size),))
+    shape = _shape("full", (tuple(size) if isinstance(size, Iterable) else size,))
     d = as_dtype(dtype)
     if _core.is_tracing():
         from .elementwise import expand
@@ -60,13 +80,13 @@ def full(size: Any, fill_value: Any, *, dtype: Any = None, requires_grad: bool =
 def zeros(*size: Any, dtype: Any = None, requires_grad: bool = False, device: Any = None) -> Tensor:
     """All zeros, float32 unless `dtype` is given."""
     _on_cpu(device)
-    return full(_shape(size), 0.0, dtype=dtype or _core.float32, requires_grad=requires_grad)
+    return full(_shape("zeros", size), 0.0, dtype=dtype or _core.float32, requires_grad=requires_grad)
 
 
 def ones(*size: Any, dtype: Any = None, requires_grad: bool = False, device: Any = None) -> Tensor:
     """All ones, float32 unless `dtype` is given."""
     _on_cpu(device)
-    return full(_shape(size), 1.0, dtype=dtype or _core.float32, requires_grad=requires_grad)
+    return full(_shape("ones", size), 1.0, dtype=dtype or _core.float32, requires_grad=requires_grad)
 
 
 def zeros_like(input: Tensor, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
@@ -89,7 +109,7 @@ def empty(*size: Any, dtype: Any = None, requires_grad: bool = False, device: An
     _on_cpu(device)
     if _core.is_tracing():
         return zeros(*size, dtype=dtype, requires_grad=requires_grad)
-    t = _core.empty_tensor(Tensor, aval(as_dtype(dtype or _core.float32), _shape(size)))
+    t = _core.empty_tensor(Tensor, aval(as_dtype(dtype or _core.float32), _shape("empty", size)))
     return t.requires_grad_() if requires_grad else t
 
 
@@ -127,14 +147,18 @@ def rand(*size: Any, dtype: Any = None, requires_grad: bool = False, device: Any
     """Uniform numbers in [0, 1) from fastgd's generator."""
     _on_cpu(device)
     _refuse_recording("rand")
-    return _finish(generator.uniform(_shape(size), dtype=dtype or "float32"), dtype, requires_grad)
+    shape = _shape("rand", size)
+    kind = _float_kind("rand", dtype)
+    return generator.draw(lambda source: _finish(source.random(shape, kind), dtype, requires_grad))
 
 
 def randn(*size: Any, dtype: Any = None, requires_grad: bool = False, device: Any = None) -> Tensor:
     """Normal numbers (mean 0, variance 1) from fastgd's generator."""
     _on_cpu(device)
     _refuse_recording("randn")
-    return _finish(generator.normal(_shape(size), dtype=dtype or "float32"), dtype, requires_grad)
+    shape = _shape("randn", size)
+    kind = _float_kind("randn", dtype)
+    return generator.draw(lambda source: _finish(source.standard_normal(shape, kind), dtype, requires_grad))
 
 
 def randint(low: int, high: Any = None, size: Any = None, *, dtype: Any = None, device: Any = None) -> Tensor:
@@ -143,13 +167,18 @@ def randint(low: int, high: Any = None, size: Any = None, *, dtype: Any = None, 
     _refuse_recording("randint")
     if size is None:
         low, high, size = 0, low, high
-    return _finish(generator.randint(low, high, _shape((size,))), dtype, False)
+    shape = _shape("randint", (size,))
+    (low,), (high,) = _integers("randint", (low,)), _integers("randint", (high,))
+    if not low < high:
+        raise ShapeError(f"randint: expected low < high, got low = {low}, high = {high}")
+    return generator.draw(lambda source: _finish(source.integers(low, high, shape, np.int64), dtype, False))
 
 
 def randperm(n: int) -> Tensor:
     """A random permutation of 0 .. n-1."""
     _refuse_recording("randperm")
-    return from_numpy(np.argsort(generator.uniform((n,), dtype="float64"), kind="stable").astype(np.int64))
+    shape = _shape("randperm", (n,))
+    return from_numpy(np.argsort(generator.uniform(shape, dtype="float64"), kind="stable").astype(np.int64))
 
 
 __all__ = [

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,11 +12,14 @@ from .._core import DtypeError, NotOffered, ShapeError, aval
 from ..compiler.lower import Call
 from ..tensor import Tensor
 from .elementwise import maximum, minimum, mul
-from .registry import Op, apply, no_tape
+from .registry import Op, apply, check_writable, no_tape
 from .rowwise import suffix
 
 # hyper, steps, [scale], then all parameters, all gradients, all of the first state buffer, ...
 HEAD = 2
+
+#: (parameter, gradient, state tensors, group, step index)
+Entry = tuple[Tensor, Tensor, tuple[Tensor, ...], int, int]
 
 
 class FoldScale:
@@ -68,12 +71,11 @@ def optimizer_step(
     optimizer: Any,
     *,
     kernel: str,
-    flags: int,
     hyper: np.ndarray,
     steps: Tensor,
-    entries: Sequence[tuple[Tensor, Tensor, tuple[Tensor, ...], int, int]],
+    batches: Mapping[int, Sequence[Entry]],
 ) -> None:
-    """Updates parameters in place with one C call per dtype, or records the call.
+    """Updates parameters in place, all of them or none, with one C call; or records the update.
 
     Parameters
     ----------
@@ -85,62 +87,96 @@ def optimizer_step(
         Read through its address at each run; numbers may change between runs, the array may not.
     steps : Tensor of int64
         Step counts; the kernel increments those of the parameters that it updates.
-    entries : sequence of (parameter, gradient, state tensors, group, step index)
+    batches : mapping of int to sequence of (parameter, gradient, state tensors, group, step index)
+        What to update, by the kernel's flags.
     """
-    by_dtype: dict[Any, list] = {}
-    for entry in entries:
-        by_dtype.setdefault(entry[0].dtype, []).append(entry)
+    parts = [_Part.of(kernel, flags, rows) for flags, entries in batches.items() for rows in _by_dtype(entries)]
+    if any(t.storage.readonly for part in parts for t in part.written(steps)):
+        raise ShapeError("optimizer: a parameter borrows read-only memory; make it from a copy, as by tensor(data)")
     trace = _core.current_trace()
-    if trace is not None:
-        trace.note_update(optimizer, [e[0] for e in entries])
-    for rows in by_dtype.values():
-        parameters = [r[0] for r in rows]
-        states = [list(column) for column in zip(*[r[2] for r in rows], strict=True)]
-        attrs = (
-            kernel,
-            int(flags),
-            tuple(p.numel() for p in parameters),
-            tuple(int(r[3]) for r in rows),
-            tuple(int(r[4]) for r in rows),
-            False,
+    if trace is None:
+        _update_now(hyper, steps, parts)
+        return
+    trace.note_update(optimizer, [p for part in parts for p in part.parameters])
+    for part in parts:
+        _record_update(trace, hyper, steps, part)
+
+
+class _Part(NamedTuple):
+    """Parameters of one dtype and one set of flags: what one kernel call updates."""
+
+    attrs: tuple
+    parameters: list[Tensor]
+    gradients: list[Tensor]
+    states: list[Tensor]  # all of the first buffer, all of the second, ...
+
+    @classmethod
+    def of(cls, kernel: str, flags: int, rows: Sequence[Entry]) -> _Part:
+        parameters, gradients, states, groups, step_index = zip(*rows, strict=True)
+        lengths = tuple(p.numel() for p in parameters)
+        columns = zip(*states, strict=True)
+        return cls(
+            (kernel, flags, lengths, groups, step_index, False),
+            list(parameters),
+            list(gradients),
+            [s for column in columns for s in column],
         )
-        written = [steps, *parameters, *[s for column in states for s in column]]
-        if any(t.storage.readonly for t in written):
-            raise ShapeError("optimizer: a parameter borrows read-only memory; make it from a copy, as by tensor(data)")
-        if trace is None:
-            _update_now(attrs, hyper, steps, rows, states, written)
-        else:
-            table = trace.host(hyper, aval(_core.float64, hyper.shape))
-            tensors = [steps, *parameters, *[r[1] for r in rows], *[s for column in states for s in column]]
-            inputs = [table, *[trace.value_of(t) for t in tensors]]
-            n = len(rows)
-            taken = {0: 1, **{1 + i: HEAD + i for i in range(n)}}
-            taken.update({1 + n + i: HEAD + 2 * n + i for i in range(len(states) * n)})
-            trace.commit(UPDATE, inputs, attrs, taken, written)
+
+    def written(self, steps: Tensor) -> list[Tensor]:
+        return [steps, *self.parameters, *self.states]
+
+    def operands(self) -> list[Tensor]:
+        return [*self.parameters, *self.gradients, *self.states]
+
+
+def _by_dtype(entries: Sequence[Entry]) -> Iterable[list[Entry]]:
+    rows: dict[Any, list[Entry]] = {}
+    for entry in entries:
+        rows.setdefault(entry[0].dtype, []).append(entry)
+    return rows.values()
+
+
+def _record_update(trace: Any, hyper: np.ndarray, steps: Tensor, part: _Part) -> None:
+    table = trace.host(hyper, aval(_core.float64, hyper.shape))
+    inputs = [table, *[trace.value_of(t) for t in (steps, *part.operands())]]
+    n = len(part.parameters)
+    taken = {0: 1, **{1 + i: HEAD + i for i in range(n)}}
+    taken.update({1 + n + i: HEAD + 2 * n + i for i in range(len(part.states))})
+    trace.commit(UPDATE, inputs, part.attrs, taken, part.written(steps))
 
 
 _plans: dict[tuple, Any] = {}
 
 
-def _update_now(attrs: tuple, hyper: np.ndarray, steps: Tensor, rows: Any, states: Any, written: list[Tensor]) -> None:
-    kernel, flags, lengths, groups, step_index, _ = attrs
-    for p, g, *_ in rows:
-        if p.aval is not g.aval:
-            raise ShapeError(f"optimizer: expected a gradient of {p.aval!r}, got {g.aval!r}")
-    name = f"{kernel}_{suffix('optimizer', rows[0][0].aval)}"
-    operands = [hyper, steps, *[r[0] for r in rows], *[r[1] for r in rows], *[s for c in states for s in c]]
-    key = (name, len(hyper), len(operands), *attrs[1:5])
+def _update_now(hyper: np.ndarray, steps: Tensor, parts: list[_Part]) -> None:
+    """Runs all parts as one plan: everything that can fail, scratch memory included, comes before the first write."""
+    for part in parts:
+        for p, g in zip(part.parameters, part.gradients, strict=True):
+            if p.aval is not g.aval:
+                raise ShapeError(f"optimizer: expected a gradient of {p.aval!r}, got {g.aval!r}")
+    key = (len(hyper), *[(part.parameters[0].dtype.name, len(part.states), *part.attrs) for part in parts])
     plan = _plans.get(key)
     if plan is None:
         if len(_plans) > 256:
             _plans.clear()
+        plan = _plans[key] = _update_plan(len(hyper), parts)
+    plan.run([hyper, steps, *[t for part in parts for t in part.operands()]])
+    for part in parts:
+        for t in part.written(steps):
+            t.storage.version += 1
+
+
+def _update_plan(n_groups: int, parts: list[_Part]) -> Any:
+    instructions, first = [], HEAD
+    for part in parts:
+        kernel, flags, lengths, groups, step_index, _ = part.attrs
+        name = f"{kernel}_{suffix('optimizer', part.parameters[0].aval)}"
+        fields = {"n_segments": len(lengths), "n_groups": n_groups, "flags": flags, "has_scale": 0}
         tail = [x for row in zip(lengths, groups, step_index, strict=True) for x in row]
-        plan = _plans[key] = _core.prepare_kernel(
-            name, len(operands), tail, n_segments=len(lengths), n_groups=len(hyper), flags=flags, has_scale=0
-        )
-    plan.run(operands)
-    for t in written:
-        t.storage.version += 1
+        last = first + len(part.operands())
+        instructions.append((name, _core.pack_args(name, fields, tail), (*range(HEAD), *range(first, last))))
+        first = last
+    return _core.Plan(first, instructions, 0)
 
 
 def _infer_norm(avals: tuple, attrs: tuple) -> tuple:
@@ -198,6 +234,8 @@ def clip_grad_norm_(
         return zeros(())
     with no_tape():
         gradients = [p.grad for p in owners]
+        for g in gradients:
+            check_writable(g, "clip_grad_norm_")
         norm, coefficient = apply(GRAD_NORM, tuple(gradients), (float(max_norm), bool(error_if_nonfinite)))
         _scale_all(gradients, coefficient)
     return norm
@@ -210,9 +248,11 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float, f
         raise ShapeError(f"clip_grad_value_: expected clip_value >= 0, got {clip_value}")
     given: Iterable[Tensor] = [parameters] if isinstance(parameters, Tensor) else parameters
     with no_tape():
-        for p in given:
-            if p.grad is not None:
-                p.grad.copy_(maximum(minimum(p.grad, limit), -limit))
+        gradients = [p.grad for p in given if p.grad is not None]
+        for g in gradients:
+            check_writable(g, "clip_grad_value_")
+        for g in gradients:
+            g.copy_(maximum(minimum(g, limit), -limit))
 
 
 def _scale_all(gradients: list[Tensor], scale: Tensor) -> None:

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from .. import _core
 from .._core import ShapeError
+from ..random import give_back
 from ..tensor import Tensor
 from .elementwise import _float_only
 from .registry import Op, apply
@@ -38,7 +41,8 @@ DROPOUT = Op(
 def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """Zeroes elements with probability `p` and scales the others by 1 / (1 - p) (Srivastava et al., 2014).
 
-    `inplace` is accepted; the result is a new tensor.  Takes one offset of the generator.
+    `inplace` is accepted; the result is a new tensor.  Takes one offset of the generator, or none if
+    it fails.
     """
     if not 0.0 <= p <= 1.0:
         raise ShapeError(f"dropout: expected 0 <= p <= 1, got {p}")
@@ -46,6 +50,10 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
         return input
     if _core.is_tracing():
         state, offset = _core.current_trace().rng()
-    else:
-        state, offset = _core.take_rng_state(Tensor, 1), 0
-    return apply(DROPOUT, (input, state), (float(p), offset))
+        return apply(DROPOUT, (input, state), (float(p), offset))
+    state = _core.take_rng_state(Tensor, 1)
+    try:
+        return apply(DROPOUT, (input, state), (float(p), 0))
+    except BaseException:
+        give_back(*np.asarray(state).view(np.uint64).tolist())
+        raise

@@ -23,7 +23,7 @@ import numpy as np
 
 from .. import _core
 from .._core import DtypeError, NotOffered, ShapeError
-from ..ops.optim import optimizer_step
+from ..ops.optim import Entry, optimizer_step
 from ..tensor import Tensor, as_tensor
 
 __all__ = ["Optimizer", "ParamGroup", "Range", "Rule"]
@@ -62,6 +62,11 @@ class Rule:
         """The kernel's flags for a group."""
         return sum(bit for key, bit in self.flags.items() if group.get(key))
 
+    def setting(self, key: str, value: Any) -> Any:
+        """The value as a group keeps it: a list of numbers as a tuple, whose elements cannot be edited unseen."""
+        bounds = self.hyper.get(key)
+        return tuple(value) if isinstance(value, list) and bounds and isinstance(bounds[0], tuple) else value
+
     def active_buffers(self, group: Mapping[str, Any]) -> list[str]:
         """The state tensors that the kernel takes for a group."""
         return [name for name, key in self.buffers.items() if key is None or group[key]]
@@ -82,10 +87,12 @@ class ParamGroup(dict[str, Any]):
             return
         if key == "params" and key in self:
             raise ShapeError("param_groups: params cannot be replaced; use add_param_group")
+        copied = key not in self  # copy.deepcopy fills a group whose owner is not complete yet
         before = owner.rule.flag_word(self)
-        super().__setitem__(key, value)
+        super().__setitem__(key, owner.rule.setting(key, value))
         owner._edited = True
-        if owner.rule.flag_word(self) != before:
+        if owner.rule.flag_word(self) != before and not copied:
+            owner._restart_without_buffers()
             _core.note_mutation()
 
     def update(self, *args: Any, **kwargs: Any) -> None:
@@ -182,7 +189,8 @@ class Optimizer:
         if not isinstance(param_group, Mapping) or "params" not in param_group:
             raise DtypeError(f"{self._name()}: a parameter group must be a dict with 'params', got {param_group!r}")
         tensors = self._checked_params(param_group["params"])
-        group = ParamGroup({**self.defaults, **param_group, "params": tensors})
+        settings = {**self.defaults, **param_group, "params": tensors}
+        group = ParamGroup({key: self.rule.setting(key, value) for key, value in settings.items()})
         self._check_group(group, len(self.param_groups))
         group._owner = self
 
@@ -257,10 +265,7 @@ class Optimizer:
         recording = _core.is_tracing()
         if not recording:
             self._prepare_step()
-        for flags, entries in batches.items():
-            optimizer_step(
-                self, kernel=self.rule.kernel, flags=flags, hyper=self._hyper, steps=self._steps, entries=entries
-            )
+        optimizer_step(self, kernel=self.rule.kernel, hyper=self._hyper, steps=self._steps, batches=batches)
         if not recording:
             self._finish_step()
         return loss
@@ -273,10 +278,10 @@ class Optimizer:
         finally:
             _core.set_grad_enabled_state(previous)
 
-    def _batches(self) -> dict[int, list[tuple[Tensor, Tensor, tuple[Tensor, ...], int, int]]]:
+    def _batches(self) -> dict[int, list[Entry]]:
         """What to update, by the kernel flags of the groups: (p, g, state tensors, group, index)."""
         kinds = [(self.rule.flag_word(group), self.rule.active_buffers(group)) for group in self.param_groups]
-        batches: dict[int, list[tuple[Tensor, Tensor, tuple[Tensor, ...], int, int]]] = {}
+        batches: dict[int, list[Entry]] = {}
         for index, (p, row) in enumerate(zip(self._params, self._group_of, strict=True)):
             grad = p.grad
             if grad is not None:
@@ -288,9 +293,6 @@ class Optimizer:
     def _state_tensors(self, index: int, names: list[str]) -> tuple[Tensor, ...]:
         """State tensors of a parameter, created on first use."""
         p, buffers = self._params[index], self._buffers[index]
-        if names and not buffers and _array(self._steps)[index]:
-            # Steps count the updates of the state: momentum that is switched on late starts afresh.
-            self._set_step(index, 0)
         # All or none: a state with half of its tensors could not be loaded again.
         buffers.update({name: _core.persistent_zeros(p.shape, p.dtype) for name in names if name not in buffers})
         for name in names:
@@ -335,6 +337,12 @@ class Optimizer:
                 f"{self._name()}: the schedule of group {row} gives lr = {value} for update {self._updates}"
             )
         return value
+
+    def _restart_without_buffers(self) -> None:
+        """Steps count the updates of the state: momentum that is switched on late starts afresh."""
+        for index, row in enumerate(self._group_of):
+            if not self._buffers[index] and self.rule.active_buffers(self.param_groups[row]):
+                self._set_step(index, 0)
 
     def _set_step(self, index: int, step: int) -> None:
         _array(self._steps)[index] = step
@@ -402,21 +410,22 @@ class Optimizer:
         ValueError
             Naming everything that does not fit.  Nothing has been changed.
         """
+        if _core.is_tracing():
+            raise NotOffered("load_state_dict inside fastgd.compile is not offered: call it between two steps")
         problems: list[str] = []
         groups = self._read_groups(state_dict, problems)
         state = self._read_state(state_dict, problems) if not problems else {}
+        updates = self._read_updates(state_dict, state, problems) if not problems else 0
         if problems:
             raise ShapeError(f"{self._name()}.load_state_dict:\n    " + "\n    ".join(problems))
-        default = max((step for step, _ in state.values()), default=0)
-        updates = int(state_dict.get("updates", default))
         fresh = {
             (index, name): _core.persistent_zeros(tensor.shape, tensor.dtype)
             for index, (_, tensors) in state.items()
             for name, tensor in tensors.items()
-            if name not in self._buffers[index]
+            if name not in self._buffers[index] or self._buffers[index][name].aval is not tensor.aval
         }
 
-        # Nothing below can fail.
+        # Nothing below can fail, for nothing below allocates.
         for group, values in zip(self.param_groups, groups, strict=True):
             group.update(values)
         for (index, name), tensor in fresh.items():
@@ -425,7 +434,12 @@ class Optimizer:
             step, tensors = state.get(index, (0, {}))
             self._set_step(index, step)
             for name, buffer in buffers.items():
-                buffer.copy_(tensors[name]) if name in tensors else buffer.zero_()
+                if name in tensors:
+                    _core.copy_bytes(buffer, tensors[name].storage)
+                else:
+                    _core.fill_zero(buffer)
+                buffer.storage.version += 1
+        self._restart_without_buffers()
         self._updates = updates
         _core.note_mutation()
 
@@ -435,6 +449,9 @@ class Optimizer:
             problems.append("expected a dict with 'state' and 'param_groups'")
             return []
         saved_groups = state_dict["param_groups"]
+        if not _is_list_of_groups(saved_groups):
+            problems.append(f"expected 'param_groups' to be a list of dicts with a list 'params', got {saved_groups!r}")
+            return []
         ours = [len(group["params"]) for group in self.param_groups]
         theirs = [len(group["params"]) for group in saved_groups]
         if ours != theirs:
@@ -453,7 +470,7 @@ class Optimizer:
                 problems.append(f"group {row} was saved with the schedule {saved['schedule']}; give it as lr")
             try:
                 self._check_group({**group, **values}, row)
-            except ValueError as error:
+            except (TypeError, ValueError) as error:
                 problems.append(str(error))
             groups.append(values)
         return groups
@@ -464,6 +481,9 @@ class Optimizer:
         problems: list[str],
     ) -> dict[int, tuple[int, dict[str, Tensor]]]:
         """(step, tensors) by our parameter index; what is wrong goes to `problems`."""
+        if not isinstance(state_dict["state"], Mapping):
+            problems.append(f"expected 'state' to be a dict, got {state_dict['state']!r}")
+            return {}
         order = [key for group in state_dict["param_groups"] for key in group["params"]]
         saved = {str(key): value for key, value in state_dict["state"].items()}  # JSON has string keys
         unknown = set(saved) - {str(key) for key in order}
@@ -478,21 +498,33 @@ class Optimizer:
                     problems.append(f"state of parameter {index}: {error}")
         return state
 
-    def _read_parameter_state(self, index: int, saved: Mapping[str, Any]) -> tuple[int, dict[str, Tensor]]:
+    def _read_updates(
+        self,
+        state_dict: Mapping[str, Any],
+        state: Mapping[int, tuple[int, Any]],
+        problems: list[str],
+    ) -> int:
+        try:
+            return _whole("updates", state_dict.get("updates", max((step for step, _ in state.values()), default=0)))
+        except (TypeError, ValueError) as error:
+            problems.append(str(error))
+            return 0
+
+    def _read_parameter_state(self, index: int, saved: Any) -> tuple[int, dict[str, Tensor]]:
+        if not isinstance(saved, Mapping):
+            raise ValueError(f"expected a dict, got {saved!r}")
         saved = self._complete_state({name: value for name, value in saved.items() if value is not None})
         wrong = set(saved) - {"step", *self.rule.buffers}
         absent = {"step", *(name for name, key in self.rule.buffers.items() if key is None)} - set(saved)
         if wrong or absent:
             raise ValueError(f"unexpected {sorted(wrong)}, missing {sorted(absent)}")
-        step = float(np.asarray(saved.pop("step")))
-        if not (step >= 0 and step.is_integer()):
-            raise ValueError(f"step must be a whole number, got {step}")
+        step = _whole("step", saved.pop("step"))
         p = self._params[index]
         tensors = {name: as_tensor(value, p.dtype).detach() for name, value in saved.items()}
         for name, tensor in tensors.items():
             if tensor.shape != p.shape:
                 raise ShapeError(f"{name}: expected shape {p.shape}, got {tensor.shape}")
-        return int(step), tensors
+        return step, tensors
 
     def _complete_state(self, saved: dict[str, Any]) -> dict[str, Any]:
         """For rules whose PyTorch counterpart leaves something out of its state."""
@@ -517,6 +549,20 @@ def _check_number(where: str, value: Any, bounds: Range) -> None:
     if not (math.isfinite(number) and low <= number < high):
         limits = f"at least {low:g}" + (f" and less than {high:g}" if high < math.inf else "")
         raise ShapeError(f"{where} must be {limits if low > -math.inf else 'finite'}, got {number}")
+
+
+def _is_list_of_groups(given: Any) -> bool:
+    return isinstance(given, (list, tuple)) and all(
+        isinstance(group, Mapping) and isinstance(group.get("params"), (list, tuple)) for group in given
+    )
+
+
+def _whole(name: str, value: Any) -> int:
+    """A count from a state dictionary: PyTorch has tensors of floats there."""
+    number = float(np.asarray(value))
+    if not (0 <= number < 2**53 and number.is_integer()):
+        raise ValueError(f"{name} must be a whole number, got {number}")
+    return int(number)
 
 
 def _array(tensor: Tensor) -> np.ndarray:

@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ import fastgd as gd
 
 from .._core import NonFiniteError, ShapeError
 from ..data import ArrayLoader
-from .checkpoint import load_checkpoint
+from .checkpoint import CheckpointError, load_checkpoint
 from .metrics import Metric
 from .progress import Listener
 from .runlog import RunFolder
@@ -228,7 +228,7 @@ def fit(
 
 
 def restore(folder: str | Path, model: Any, optimizer: Any, loader: ArrayLoader) -> tuple[int, dict[str, Any]]:
-    """Put everything back to where a checkpoint of :func:`fit` was saved.
+    """Put everything back to where a checkpoint of :func:`fit` was saved; all of it or nothing.
 
     Returns
     -------
@@ -240,13 +240,24 @@ def restore(folder: str | Path, model: Any, optimizer: Any, loader: ArrayLoader)
     Raises
     ------
     CheckpointError
-        The checkpoint is damaged.
+        The checkpoint is damaged, or is not one of :func:`fit`.
+    ValueError
+        It is of another model, optimizer or data. Nothing has been changed.
     """
     tensors, state = load_checkpoint(folder)
-    model.load_state_dict(tensors)
-    optimizer.load_state_dict(state["optimizer"])
-    loader.load_state_dict(state["loader"])
-    gd.random.set_state(state["random"])
+    absent = [key for key in ("step", "optimizer", "loader", "random") if key not in state]
+    if absent:
+        raise CheckpointError(f"{folder}: not a checkpoint of a training run: it lacks {', '.join(absent)}")
+    weights = {name: value.clone() for name, value in model.state_dict().items()}
+    with ExitStack() as undo:
+        undo.callback(model.load_state_dict, weights)
+        undo.callback(loader.load_state_dict, loader.state_dict())
+        undo.callback(gd.random.set_state, gd.random.get_state())
+        model.load_state_dict(tensors)
+        loader.load_state_dict(state["loader"])
+        gd.random.set_state(state["random"])
+        optimizer.load_state_dict(state["optimizer"])  # last: the largest to keep a copy of, and needs none
+        undo.pop_all()
     return state["step"], state
 
 
