@@ -2,7 +2,16 @@
 
 from typing import Any as _Any
 
-from . import _core, _threads
+try:
+    from . import _core
+except ImportError as error:
+    if "_core" in str(error) and "circular" in str(error):  # the extension module is not beside this file
+        raise ImportError(
+            "fastgd: this is its source folder, whose core is not compiled. Run Python in another folder to use the "
+            "installed package, or compile in place with: make build"
+        ) from None
+    raise
+from . import _threads
 
 _threads.initialise()
 

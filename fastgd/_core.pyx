@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, nonecheck=True, auto_pickle=False
 """The binding: mirrors csrc/fastgd.h, validates what comes from Python, releases the GIL, calls.
 
 It holds the compiled base classes (dtype, Aval, Storage, TensorBase), plans, and the fast path of

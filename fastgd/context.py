@@ -86,6 +86,8 @@ def value_and_grad(function: Callable, argnums: int | tuple[int, ...] = 0) -> Ca
     The arguments are tensors or arrays; the value must have one element.  With one argument number the
     gradient is a tensor, with several a tuple.
     """
+    if not callable(function):
+        raise _core.DtypeError(f"value_and_grad: expected a function of tensors, got {type(function).__name__}")
     numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
 
     @functools.wraps(function)

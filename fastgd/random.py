@@ -17,8 +17,17 @@ from . import _core
 T = TypeVar("T")
 
 
+def _refuse_recording(name: str) -> None:
+    if _core.is_tracing():
+        raise _core.NotOffered(
+            f"{name} inside fastgd.compile would happen while the function is recorded and not when it runs; "
+            "call it outside"
+        )
+
+
 def manual_seed(seed: int) -> None:
     """Seeds the generator and sets its offset to 0."""
+    _refuse_recording("manual_seed")
     _core.set_rng_state(int(seed), 0)
 
 
@@ -29,6 +38,7 @@ def get_state() -> tuple[int, int]:
 
 def set_state(state: tuple[int, int]) -> None:
     """Restores what `get_state` returned."""
+    _refuse_recording("set_state")
     seed, offset = state
     _core.set_rng_state(int(seed), int(offset))
 

@@ -33,6 +33,11 @@ class Tensor(TensorBase):
     __slots__ = ()
     __array_priority__ = 1000.0  # NumPy's operators give way to ours
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        raise DtypeError(
+            "Tensor: use fastgd.tensor(data) to make one from data, fastgd.empty(*sizes) for its size alone"
+        )
+
     if TYPE_CHECKING:  # attached by ops/methods.py
 
         def __getattr__(self, name: str) -> Any: ...

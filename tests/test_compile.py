@@ -1350,3 +1350,20 @@ def test_what_an_argument_was_does_not_stick():
     f(np.zeros(3, np.uint8))
     with pytest.raises((gd.FastgdError, TypeError)):
         f(b"abc")
+
+
+def test_what_would_happen_while_recording_is_refused():
+    p = nn.Parameter(np.ones(3, np.float32))
+    o = optim.SGD([p], lr=1.0)
+
+    def halves_lr(x):
+        (p * x).sum().backward()
+        o.step()
+        o.param_groups[0]["lr"] *= 0.5
+
+    for f in (halves_lr, lambda x: gd.manual_seed(7) or x, lambda x: gd.random.set_state((1, 2)) or x):
+        before = gd.random.get_state()
+        with pytest.raises(gd.NotOffered, match="inside fastgd.compile"):
+            gd.compile(f)(gd.ones(3))
+        assert gd.random.get_state() == before
+    assert o.param_groups[0]["lr"] == 1.0 and p.tolist() == [1.0] * 3

@@ -620,3 +620,16 @@ def test_set_grad_enabled_is_a_call_a_context_and_a_decorator(mode):
         assert gd.is_grad_enabled() is mode
     finally:
         gd.set_grad_enabled(True)
+
+
+@pytest.mark.parametrize("arguments", [(), ([1.0, 2.0],), (2, 3)])
+def test_tensor_is_not_made_by_its_class(arguments):
+    with pytest.raises(TypeError, match=r"fastgd\.tensor\(data\)"):
+        gd.Tensor(*arguments)
+
+
+def test_an_empty_shell_is_an_error_and_no_crash():
+    shell = gd.Tensor.__new__(gd.Tensor)
+    for use in (lambda: shell.shape, lambda: repr(shell), lambda: shell + 1, lambda: len(shell), lambda: gd.exp(shell)):
+        with pytest.raises((AttributeError, RuntimeError, TypeError)):
+            use()

@@ -3,15 +3,7 @@
 The first call records the function twice on shape-only tensors (nothing is executed) and compares the
 two programs; it then already replays.  Later calls check the guards and replay.
 
-Guarded: shapes and dtypes of arguments, other arguments by value, the closure cells and globals that the
-function itself names (numbers and strings by value, everything else by identity), grad mode, which
-gradients are None, and a process-wide counter of mutations (modules, parameters, train/eval,
-requires_grad, the structure of optimizer groups).  When the counter has moved, the function is recorded
-again and its program compared.
-
-Not guarded: attributes of objects that are not modules or parameters (``config.alpha``), elements of lists and
-dicts, globals of functions that are called.  They are caught, late, when the function is recorded again at
-calls 10, 100, 1,000 ...; a difference raises.
+What is guarded and what is not is written at `compile` below.
 """
 
 from __future__ import annotations
@@ -126,10 +118,25 @@ class Recording:
         """The first operation in which two recordings differ, in words."""
         for i, (a, b) in enumerate(zip(self.lines, other.lines, strict=False)):
             if a != b:
-                return f"operation {i}: {_line(a)} the first time, {_line(b)} the second"
+                return f"operation {i}: {_line(a)} the first time, {_line(b)} the second{_detail(a, b)}"
         if len(self.lines) != len(other.lines):
             return f"{len(self.lines)} operations the first time, {len(other.lines)} the second"
         return None
+
+
+def _detail(a: tuple, b: tuple) -> str:
+    """What differs between two lines that read the same."""
+    if a[0] == "grads":
+        return " (which gradients are left, or what is returned)"
+    if _line(a) != _line(b):
+        return ""
+    for i, (x, y) in enumerate(zip(a[2], b[2], strict=False)):
+        if x != y:
+            numbers = (
+                f": {x[2]} and {y[2]}" if x[1] == "constant" and y[1] == "constant" else ", another tensor or value"
+            )
+            return f" (operand {i}{numbers})"
+    return ""
 
 
 def _line(line: tuple) -> str:
@@ -261,7 +268,7 @@ class CompiledFunction:
             warnings.warn(
                 f"compile: {self._name} needs more than {MAX_PLANS} plans; the oldest is dropped. Arguments that "
                 "change at every call should be tensors, and batches should have one size",
-                stacklevel=3,
+                stacklevel=4,
             )
             del self._recordings[id(self._plans.pop(0))]
         return replay
@@ -395,7 +402,16 @@ def compile(function: Callable | None = None, *, precision: str = "fp32") -> Any
 
     Notes
     -----
-    See the module's text for what is guarded and what is not.
+    Guarded: shapes and dtypes of arguments, other arguments by value, the closure cells and globals that the
+    function itself names (numbers and strings by value, everything else by identity), grad mode, which
+    gradients are None, and a process-wide counter of mutations (modules, parameters, train/eval,
+    requires_grad, the structure of optimizer groups).  When the counter has moved, the function is recorded
+    again and its program compared.
+
+    Not guarded: the contents of NumPy arrays that the function turns into tensors itself, attributes of
+    objects that are not modules or parameters (``config.alpha``), elements of lists and dicts, globals of
+    functions that are called.  They are caught, late, when the function is recorded again at
+    calls 10, 100, 1,000 ...; a difference raises.
     """
     if function is None:
         return functools.partial(compile, precision=precision)

@@ -22,7 +22,7 @@ def _integers(name: str, values: Any) -> tuple[int, ...]:
         raise DtypeError(f"{name}: expected integers, got {values!r}") from None
 
 
-def _shape(name: str, sizes: tuple) -> tuple[int, ...]:
+def _shape(name: str, sizes: Any) -> tuple[int, ...]:
     if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)):
         sizes = sizes[0]
     shape = _integers(name, sizes)

@@ -85,6 +85,11 @@ class ParamGroup(dict[str, Any]):
         if owner is None:  # being built, copied or unpickled
             super().__setitem__(key, value)
             return
+        if _core.is_tracing():
+            raise NotOffered(
+                f"param_groups: setting {key!r} inside fastgd.compile would happen while the function is recorded and "
+                "not when it runs; do it outside, or give lr as a schedule"
+            )
         if key == "params" and key in self:
             raise ShapeError("param_groups: params cannot be replaced; use add_param_group")
         copied = key not in self  # copy.deepcopy fills a group whose owner is not complete yet

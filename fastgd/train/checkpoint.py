@@ -189,6 +189,7 @@ def save(path: str | Path, state: Any) -> None:
     ----------
     path : str or path
     state : object
+        The two may also come in PyTorch's order, ``save(state, path)``.
 
     Raises
     ------
@@ -197,6 +198,8 @@ def save(path: str | Path, state: Any) -> None:
     OSError
         The file could not be written.
     """
+    if isinstance(state, (str, Path)) and not isinstance(path, (str, Path)):
+        path, state = state, path  # torch.save(state, path)
     path = Path(path)
     arrays: dict[str, np.ndarray] = {}
     tree = encode(state, arrays)
