@@ -25,7 +25,7 @@ asan:  ## AddressSanitizer and UBSan; of some tests: make asan ARGS=tests/test_g
 	mkdir -p $(ASAN_TREE)
 	git ls-files -zco --exclude-standard | tar -c --null -T - | tar -x -C $(ASAN_TREE)
 	cd $(ASAN_TREE) && FASTGD_SANITIZE=$(SANITIZE) $(PYTHON) setup.py -q build_ext --inplace
-	cd $(ASAN_TREE) && ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+	cd $(ASAN_TREE) && ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 \
 	    LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)" \
 	    PYTHONPATH="$$PWD" $(PYTHON) -m pytest -p no:cacheprovider $(ARGS)
 
