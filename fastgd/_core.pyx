@@ -7,6 +7,7 @@ table: their argument structs are packed from the field lists that kernels.def e
 """
 from cpython.buffer cimport PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.exc cimport PyErr_CheckSignals
+from cpython.pythread cimport PyThread_get_thread_ident
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
@@ -999,6 +1000,34 @@ def buffer_aval(array):
         return _aval_of_buffer(&view)
     finally:
         PyBuffer_Release(&view)
+
+
+cdef class Exclusive:
+    """One thread at a time.  A thread that already holds it (a signal handler that calls the function which it
+    interrupted) gets an error instead of waiting for itself; a forked child renews it."""
+    cdef object lock
+    cdef str name
+    cdef long owner
+    cdef object __weakref__
+
+    def __init__(self, name):
+        self.name = str(name)
+        self.renew()
+
+    def renew(self):
+        self.lock = _threading.Lock()
+        self.owner = 0
+
+    def __enter__(self):
+        cdef long me = PyThread_get_thread_ident()
+        if self.owner == me:
+            raise FastgdError(f"compile: {self.name} was called again while it was running in the same thread")
+        self.lock.acquire()
+        self.owner = me
+
+    def __exit__(self, kind, value, trace):
+        self.owner = 0
+        self.lock.release()
 
 
 # ---- compiled functions --------------------------------------------------------------------------

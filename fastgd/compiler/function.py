@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import os
-import threading
 import types
 import warnings
 import weakref
@@ -31,30 +30,6 @@ from .trace import Trace
 
 MAX_PLANS = 16
 RECORD_AGAIN = frozenset(10**k for k in range(1, 10))  # calls at which a function is recorded again
-
-
-class _Exclusive:
-    """One thread at a time.  A thread that already holds it (a signal handler that calls the function which it
-    interrupted) gets an error instead of waiting for itself; a forked child gets a new lock."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.renew()
-
-    def renew(self) -> None:
-        self.lock = threading.Lock()
-        self.owner: int | None = None
-
-    def __enter__(self) -> None:
-        me = threading.get_ident()
-        if self.owner == me:
-            raise FastgdError(f"compile: {self.name} was called again while it was running in the same thread")
-        self.lock.acquire()
-        self.owner = me
-
-    def __exit__(self, *exc: object) -> None:
-        self.owner = None
-        self.lock.release()
 
 
 _locks: weakref.WeakSet = weakref.WeakSet()
@@ -168,7 +143,7 @@ class CompiledFunction:
         self._arena: Any = None
         self._bound: weakref.WeakSet = weakref.WeakSet()  # plans that use the arena
         self._name = getattr(function, "__name__", type(function).__name__)
-        self._lock = _Exclusive(self._name)
+        self._lock = _core.Exclusive(self._name)
         _locks.add(self._lock)
         self._names_in, self._names, self._cells = _references(function)
         functools.update_wrapper(self, function, updated=())
