@@ -159,8 +159,9 @@ int fgd_threads_get(void);
 
 /* ---- plans ------------------------------------------------------------------------------- */
 
-/* A plan is an immutable list of instructions over numbered slots; running it binds each slot to
- * a pointer.  prepare -> bind -> run, so one plan serves any number of concurrent callers. */
+/* A plan is an immutable list of instructions over numbered slots (all it changes is what it measures
+ * of its own speed); running it binds each slot to a pointer.  prepare -> bind -> run, so one plan serves
+ * any number of concurrent callers. */
 typedef struct fgd_plan fgd_plan;
 
 fgd_plan *fgd_plan_new(int n_slots, int n_instructions, int commit_from);

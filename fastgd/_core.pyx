@@ -684,7 +684,8 @@ _main_ident = _threading.main_thread().ident
 
 
 cdef class Plan:
-    """An instruction list ready to run; see fgd_plan in fastgd.h.  Immutable once finished.
+    """An instruction list ready to run; see fgd_plan in fastgd.h.  Immutable once finished,
+    but for its own measurements of speed.
 
     `messages` gives, per instruction, how to word a fault: a callable (where, value, bound) -> str or None."""
     cdef fgd_plan *plan
@@ -1059,7 +1060,7 @@ cdef class Replay:
     cdef char **written_to
     cdef int n_written
     cdef list grads_out               # (parameter, index into outputs or -1): .grad on exit
-    cdef list optimizers              # with _prepare_step / _finish_step
+    cdef list optimizers              # with _prepare_step() and the count _updates
     cdef int rng_slot, n_random
     cdef public object arena          # Storage shared by the plans of one function
     cdef list arena_slots             # (slot, offset)

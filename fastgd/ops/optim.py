@@ -80,7 +80,7 @@ def optimizer_step(
     Parameters
     ----------
     optimizer : object
-        Its `_prepare_step()` and `_finish_step()` are called around each replay.
+        A replay calls its `_prepare_step()` before it runs and counts `_updates` up after the commit.
     kernel : str
         Row of kernels.def without the dtype: "sgd_step", "adam_step".
     hyper : ndarray of float64, shape (n_groups, 8)

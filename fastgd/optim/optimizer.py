@@ -316,7 +316,7 @@ class Optimizer:
             self._hyper[row, 0] = self._scheduled(row, schedule)
 
     def _finish_step(self) -> None:
-        """Count an update that has been committed; the engine calls it too."""
+        """Count an update that has been made eagerly (a replay counts in C, where no signal can come in between)."""
         self._updates += 1
 
     def _rewrite_hyper(self) -> None:
