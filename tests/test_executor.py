@@ -276,3 +276,10 @@ def test_one_hiccup_does_not_change_the_choice():
     assert pace.choose(2) == 1
     pace.note(1, int(50e6))
     assert pace.choose(2) == 1
+
+
+def test_philox_known_answers():
+    """The published test vectors of Philox4x32-10 (Random123, kat_vectors)."""
+    ones = 2**64 - 1
+    assert _core.philox_block(0, 0, 0) == (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)
+    assert _core.philox_block(ones, ones, ones) == (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)
