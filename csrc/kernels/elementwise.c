@@ -254,13 +254,13 @@ static void tile_parse(tile_program *p, int ndim, const int64_t *shape, const in
     }
 }
 
-static void tile_program_parse(tile_program *p, int ndim, const int64_t *shape,
+void tile_program_parse(tile_program *p, int ndim, const int64_t *shape,
                                const int64_t *tail)
 {
     tile_parse(p, ndim, shape, tail, tail + 4);
 }
 
-static int64_t tile_scratch_bytes(const tile_program *p) { return p->scratch_bytes; }
+int64_t tile_scratch_bytes(const tile_program *p) { return p->scratch_bytes; }
 
 /* Drops dimensions of one element and joins neighbours that every input walks as one. */
 static void tile_collapse(tile_program *p)
@@ -558,7 +558,7 @@ static void tile_run_rows(const tile_program *p, void *const *out, const void *c
     }
 }
 
-static void tile_run_block(const tile_program *p, void *const *out, const void *const *in,
+void tile_run_block(const tile_program *p, void *const *out, const void *const *in,
                            const int64_t *coord, int64_t rows, int64_t cols, void *scratch)
 {
     int64_t row = 0;

@@ -6,7 +6,7 @@
  * Row losses are added in double: over the rows of a unit in ascending order, then over the units
  * in ascending order, so that the order depends on the shape alone.  A row that does not count
  * (ignored label, or one out of range, which is also a fault) has loss 0 and gradient 0. */
-#include "cut.h"
+#include "softmax_rows.inc"
 
 #ifndef FASTGD_LOSS_CUT
 #define FASTGD_LOSS_CUT

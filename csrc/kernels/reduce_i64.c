@@ -3,10 +3,13 @@
  * integers (the caller casts first); asking for one is a fault.
  *
  * Assumes r >= 1 for max, min and argmax. */
-#include "cut.h"
+#include "reduce_cut.h"
 
 #define T int64_t
-#define FGD_T_SUFFIX _i64
+#undef FGD_PREPARE
+#undef FGD_RUN
+#define FGD_PREPARE(op) FGD_PREPARE_OF(op, _i64)
+#define FGD_RUN(op) FGD_RUN_OF(op, _i64)
 #define FGD_T_FN(name) FGD_CAT(FGD_CAT(name, _i64), FGD_TIER_SUFFIX)
 
 FGD_INLINE int FGD_T_FN(argmax_beats)(T x, T best) { return x > best; }
@@ -88,5 +91,4 @@ FGD_RUN(reduce)
 }
 
 #undef T
-#undef FGD_T_SUFFIX
 #undef FGD_T_FN

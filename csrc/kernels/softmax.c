@@ -1,5 +1,4 @@
-/* Softmax and log-softmax over r of x[outer, r, inner], forward and backward, and the row
- * statistics that the cross-entropy (loss.c) shares with them.
+/* Softmax and log-softmax over r of x[outer, r, inner], forward and backward.
  *
  *   y = exp(x - max) / sum exp(x - max)            dx = y (dy - sum(dy y))
  *   y = (x - max) - log(sum exp(x - max))          dx = dy - exp(y) sum(dy)
@@ -11,103 +10,7 @@
  * inner == 1 and few classes: LANES rows at a time, one row per lane, so that no work is spent
  * across lanes.  inner == 1 otherwise: along the row, in blocks of FGD_SUM_BLOCK whose sums are
  * added in double. */
-#include <math.h>
-#include "cut.h"
-
-/* ---- statistics of a contiguous row ------------------------------------------------------ */
-
-FGD_INLINE T FGD_T_FN(row_max)(const T *x, int64_t n)
-{
-    const vec lowest = V(set1)(-(T)INFINITY);
-    vec m0 = lowest, m1 = lowest, m2 = lowest, m3 = lowest;
-    int64_t i = 0;
-    for (; i + 4 * LANES <= n; i += 4 * LANES) {
-        m0 = V(max)(m0, V(load)(x + i));
-        m1 = V(max)(m1, V(load)(x + i + LANES));
-        m2 = V(max)(m2, V(load)(x + i + 2 * LANES));
-        m3 = V(max)(m3, V(load)(x + i + 3 * LANES));
-    }
-    for (; i + LANES <= n; i += LANES)
-        m0 = V(max)(m0, V(load)(x + i));
-    if (i < n)
-        m1 = V(max)(m1, V(select)(V(mask_n)(n - i), V(load_n)(x + i, n - i), lowest));
-    return V(hmax)(V(max)(V(max)(m0, m1), V(max)(m2, m3)));
-}
-
-/* exp(x - max), stored to y unless that is NULL (a constant to the compiler). */
-FGD_INLINE vec FGD_T_FN(exp_shifted)(T *y, const T *x, vec max)
-{
-    vec e = V(exp)(V(sub)(V(load)(x), max));
-    if (y)
-        V(store)(y, e);
-    return e;
-}
-
-FGD_INLINE T FGD_T_FN(block_sum_exp)(T *y, const T *x, int64_t n, vec max)
-{
-    vec s0 = V(zero)(), s1 = s0;
-    int64_t i = 0;
-    for (; i + 2 * LANES <= n; i += 2 * LANES) {
-        s0 = V(add)(s0, FGD_T_FN(exp_shifted)(y ? y + i : NULL, x + i, max));
-        s1 = V(add)(s1, FGD_T_FN(exp_shifted)(y ? y + i + LANES : NULL, x + i + LANES, max));
-    }
-    if (i + LANES <= n)
-        s0 = V(add)(s0, FGD_T_FN(exp_shifted)(y ? y + i : NULL, x + i, max)), i += LANES;
-    if (i < n) {
-        /* x - max of a filler is -inf or, in a row that is NaN anyway, NaN; its exp is dropped */
-        int64_t rest = n - i;
-        vec e = V(exp)(V(sub)(V(load_n)(x + i, rest), max));
-        if (y)
-            V(store_n)(y + i, e, rest);
-        s1 = V(add)(s1, V(keep)(V(mask_n)(rest), e));
-    }
-    return V(hsum)(V(add)(s0, s1));
-}
-
-/* sum of exp(x - max), which are stored to y unless that is NULL. */
-FGD_INLINE double FGD_T_FN(row_sum_exp)(T *y, const T *x, int64_t n, T max)
-{
-    double sum = 0;
-    for (int64_t i = 0; i < n; i += FGD_SUM_BLOCK)
-        sum += FGD_T_FN(block_sum_exp)(y ? y + i : NULL, x + i, cut_min(FGD_SUM_BLOCK, n - i),
-                                       V(set1)(max));
-    return sum;
-}
-
-/* ---- few classes: one row per lane ------------------------------------------------------- */
-
-enum { FGD_T_FN(FEW) = 16 };            /* classes; t[FEW][LANES] stays in L1                     */
-
-/* t[c][i] = x[i, c]; lanes from `rows` on repeat row 0, so that they raise nothing odd. */
-FGD_INLINE void FGD_T_FN(few_load)(T (*t)[LANES], const T *x, int64_t rows, int64_t n)
-{
-    for (int64_t i = 0; i < LANES; i++) {
-        const T *row = x + (i < rows ? i : 0) * n;
-        for (int64_t c = 0; c < n; c++)
-            t[c][i] = row[c];
-    }
-}
-
-FGD_INLINE vec FGD_T_FN(few_max)(T (*t)[LANES], int64_t n)
-{
-    vec max = V(set1)(-(T)INFINITY);
-    for (int64_t c = 0; c < n; c++)
-        max = V(max)(max, V(load)(t[c]));
-    return max;
-}
-
-/* sum of exp(t - max); t holds the exponentials afterwards if `keep`. */
-FGD_INLINE vec FGD_T_FN(few_sum_exp)(T (*t)[LANES], int64_t n, vec max, int keep)
-{
-    vec sum = V(zero)();
-    for (int64_t c = 0; c < n; c++) {
-        vec e = V(exp)(V(sub)(V(load)(t[c]), max));
-        if (keep)
-            V(store)(t[c], e);
-        sum = V(add)(sum, e);
-    }
-    return sum;
-}
+#include "softmax_rows.inc"
 
 /* Up to LANES rows of n <= FEW classes. */
 static void FGD_T_FN(softmax_few)(T *y, const T *x, int64_t rows, int64_t n, int is_log)

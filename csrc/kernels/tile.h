@@ -27,18 +27,22 @@ typedef struct tile_program {
     uint64_t raw;                                       /* inputs read through their pointer   */
 } tile_program;
 
+#define tile_program_parse FGD_TIERED(fgd_tile_program_parse)
+#define tile_scratch_bytes FGD_TIERED(fgd_tile_scratch_bytes)
+#define tile_run_block FGD_TIERED(fgd_tile_run_block)
+
 /* tail: { n_outputs, n_inputs, n_ops, n_registers, inputs..., outputs..., ops... }. */
-static void tile_program_parse(tile_program *p, int ndim, const int64_t *shape,
-                               const int64_t *tail);
+void tile_program_parse(tile_program *p, int ndim, const int64_t *shape,
+                        const int64_t *tail);
 
 /* Scratch that tile_run_block needs, 64-byte aligned. */
-static int64_t tile_scratch_bytes(const tile_program *p);
+int64_t tile_scratch_bytes(const tile_program *p);
 
 /* Runs the program on rows x cols elements from coord[ndim] on, rows along dimension ndim-2 and
  * cols along the last one (with ndim 1 there is one row).  out and in point to element 0 of each
  * operand; outputs are contiguous over the shape.  An output may be the same buffer as an input
  * of the same element size, exactly, if no operation after the one that makes the output reads
  * that input. */
-static void tile_run_block(const tile_program *p, void *const *out, const void *const *in,
-                           const int64_t *coord, int64_t rows, int64_t cols, void *scratch);
+void tile_run_block(const tile_program *p, void *const *out, const void *const *in,
+                    const int64_t *coord, int64_t rows, int64_t cols, void *scratch);
 #endif
