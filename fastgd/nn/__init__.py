@@ -1,45 +1,18 @@
-"""Neural-network building blocks with the names of ``torch.nn``."""
+"""Neural-network building blocks with the names of ``torch.nn``: what each file lists in its `__all__`."""
+# ruff: noqa: F403
 
-from . import functional, init, utils
-from .containers import ModuleDict, ModuleList, Sequential
-from .layers import (
-    GELU,
-    CrossEntropyLoss,
-    Dropout,
-    Flatten,
-    Identity,
-    Linear,
-    LogSoftmax,
-    MSELoss,
-    ReLU,
-    Sigmoid,
-    SiLU,
-    Softmax,
-    Tanh,
-)
+from . import activation, containers, dropout, functional, init, linear, loss, utils
+from .activation import *
+from .containers import *
+from .dropout import *
+from .linear import *
+from .loss import *
 from .module import Module
 from .parameter import Parameter
 
-__all__ = [
-    "GELU",
-    "CrossEntropyLoss",
-    "Dropout",
-    "Flatten",
-    "Identity",
-    "Linear",
-    "LogSoftmax",
-    "MSELoss",
-    "Module",
-    "ModuleDict",
-    "ModuleList",
-    "Parameter",
-    "ReLU",
-    "Sequential",
-    "SiLU",
-    "Sigmoid",
-    "Softmax",
-    "Tanh",
-    "functional",
-    "init",
-    "utils",
-]
+__all__ = ["Module", "Parameter", "functional", "init", "utils"]
+__all__ += activation.__all__
+__all__ += containers.__all__
+__all__ += dropout.__all__
+__all__ += linear.__all__
+__all__ += loss.__all__

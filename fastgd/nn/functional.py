@@ -1,32 +1,16 @@
 """The operations that layers are made of, under the names and signatures of ``torch.nn.functional``.
 
-They are those of ``fastgd.ops``, where each is declared once.
+They are those of ``fastgd.ops``, where each is declared once; here a family a line.
 """
 
-from ..ops import (
-    cross_entropy,
-    dropout,
-    gelu,
-    linear,
-    log_softmax,
-    mse_loss,
-    relu,
-    sigmoid,
-    silu,
-    softmax,
-    tanh,
-)
+from ..ops.elementwise import gelu, relu, sigmoid, silu, tanh
+from ..ops.loss import cross_entropy, mse_loss
+from ..ops.product import linear
+from ..ops.random import dropout
+from ..ops.rowwise import log_softmax, softmax
 
-__all__ = [
-    "cross_entropy",
-    "dropout",
-    "gelu",
-    "linear",
-    "log_softmax",
-    "mse_loss",
-    "relu",
-    "sigmoid",
-    "silu",
-    "softmax",
-    "tanh",
-]
+__all__ = ["gelu", "relu", "sigmoid", "silu", "tanh"]
+__all__ += ["cross_entropy", "mse_loss"]
+__all__ += ["linear"]
+__all__ += ["dropout"]
+__all__ += ["log_softmax", "softmax"]

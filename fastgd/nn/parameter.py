@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from .. import ops
 from .._core import DtypeError, FastgdError
 from ..tensor import Tensor, as_tensor
+from ..tensor import device as check_device
 
 __all__ = ["Parameter"]
 
@@ -40,3 +42,10 @@ class Parameter(Tensor):
 
     def __repr__(self) -> str:
         return "Parameter containing:\n" + super().__repr__()
+
+
+def new_parameter(shape: tuple[int, ...], device: Any, dtype: Any) -> Parameter:
+    """A layer's parameter before its initial values: zeros; `device` must be the CPU."""
+    if device is not None:
+        check_device(device)
+    return Parameter(ops.zeros(shape, dtype=dtype))

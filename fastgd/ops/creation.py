@@ -11,8 +11,26 @@ import numpy as np
 from .. import _core
 from .. import random as generator
 from .._core import DtypeError, NotOffered, ShapeError, as_dtype, aval
-from ..tensor import Tensor, from_numpy, tensor
+from ..tensor import Tensor, from_numpy
 from ..tensor import device as check_device
+
+__all__ = [
+    "arange",
+    "empty",
+    "empty_like",
+    "eye",
+    "full",
+    "full_like",
+    "linspace",
+    "ones",
+    "ones_like",
+    "rand",
+    "randint",
+    "randn",
+    "randperm",
+    "zeros",
+    "zeros_like",
+]
 
 
 def _integers(name: str, values: Any) -> tuple[int, ...]:
@@ -179,9 +197,3 @@ def randperm(n: int) -> Tensor:
     _refuse_recording("randperm")
     shape = _shape("randperm", (n,))
     return from_numpy(np.argsort(generator.uniform(shape, dtype="float64"), kind="stable").astype(np.int64))
-
-
-__all__ = [
-    "arange", "empty", "empty_like", "eye", "full", "full_like", "linspace", "ones", "ones_like", "rand", "randint",
-    "randn", "randperm", "tensor", "zeros", "zeros_like",
-]  # fmt: skip

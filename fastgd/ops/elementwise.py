@@ -13,6 +13,73 @@ from .._core import DtypeError, NotOffered, ShapeError, as_dtype, aval
 from ..tensor import Tensor, as_tensor, tensor
 from .registry import Op, apply
 
+__all__ = [
+    "abs",
+    "add",
+    "cast",
+    "clone",
+    "div",
+    "eq",
+    "exp",
+    "expand",
+    "ge",
+    "gelu",
+    "gt",
+    "le",
+    "log",
+    "logical_and",
+    "logical_not",
+    "logical_or",
+    "lt",
+    "maximum",
+    "minimum",
+    "mul",
+    "ne",
+    "neg",
+    "pow",
+    "relu",
+    "sigmoid",
+    "sign",
+    "silu",
+    "sqrt",
+    "square",
+    "sub",
+    "tanh",
+    "where",
+]
+
+# Those that Tensor has as methods.
+METHODS = (
+    "abs",
+    "add",
+    "clone",
+    "div",
+    "eq",
+    "exp",
+    "expand",
+    "ge",
+    "gt",
+    "le",
+    "log",
+    "logical_and",
+    "logical_not",
+    "logical_or",
+    "lt",
+    "maximum",
+    "minimum",
+    "mul",
+    "ne",
+    "neg",
+    "pow",
+    "relu",
+    "sigmoid",
+    "sign",
+    "sqrt",
+    "square",
+    "sub",
+    "tanh",
+)
+
 Number = int | float | bool
 Comparison = Callable[[Any, Any], Tensor]
 Function = Callable[[Any], Tensor]

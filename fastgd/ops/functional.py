@@ -1,134 +1,38 @@
-"""Every operation as a function, in one namespace."""
+"""Every operation as a function, in one namespace: what each family lists in its `__all__`."""
+# ruff: noqa: F403
 
-from .creation import (
-    arange,
-    empty,
-    empty_like,
-    eye,
-    full,
-    full_like,
-    linspace,
-    ones,
-    ones_like,
-    rand,
-    randint,
-    randn,
-    randperm,
-    zeros,
-    zeros_like,
-)
-from .elementwise import (
-    abs,
-    add,
-    cast,
-    clone,
-    div,
-    eq,
-    exp,
-    expand,
-    ge,
-    gelu,
-    gt,
-    le,
-    log,
-    logical_and,
-    logical_not,
-    logical_or,
-    lt,
-    maximum,
-    minimum,
-    mul,
-    ne,
-    neg,
-    pow,
-    relu,
-    sigmoid,
-    sign,
-    silu,
-    sqrt,
-    square,
-    sub,
-    tanh,
-    where,
-)
-from .loss import cross_entropy, mse_loss
-from .optim import clip_grad_norm_, clip_grad_value_
-from .product import bmm, linear, matmul, mm
-from .random import dropout
-from .reduce import amax, amin, argmax, max, mean, sum
-from .rowwise import log_softmax, softmax
-from .shape import flatten, permute, reshape, squeeze, t, transpose, unsqueeze
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "abs",
-    "add",
-    "amax",
-    "amin",
-    "arange",
-    "argmax",
-    "bmm",
-    "cast",
-    "clip_grad_norm_",
-    "clip_grad_value_",
-    "clone",
-    "cross_entropy",
-    "div",
-    "dropout",
-    "empty",
-    "empty_like",
-    "eq",
-    "exp",
-    "expand",
-    "eye",
-    "flatten",
-    "full",
-    "full_like",
-    "ge",
-    "gelu",
-    "gt",
-    "le",
-    "linear",
-    "linspace",
-    "log",
-    "log_softmax",
-    "logical_and",
-    "logical_not",
-    "logical_or",
-    "lt",
-    "matmul",
-    "max",
-    "maximum",
-    "mean",
-    "minimum",
-    "mm",
-    "mse_loss",
-    "mul",
-    "ne",
-    "neg",
-    "ones",
-    "ones_like",
-    "permute",
-    "pow",
-    "rand",
-    "randint",
-    "randn",
-    "randperm",
-    "relu",
-    "reshape",
-    "sigmoid",
-    "sign",
-    "silu",
-    "softmax",
-    "sqrt",
-    "square",
-    "squeeze",
-    "sub",
-    "sum",
-    "t",
-    "tanh",
-    "transpose",
-    "unsqueeze",
-    "where",
-    "zeros",
-    "zeros_like",
-]
+from . import creation as _creation
+from . import elementwise as _elementwise
+from . import loss as _loss
+from . import optim as _optim
+from . import product as _product
+from . import random as _random
+from . import reduce as _reduce
+from . import rowwise as _rowwise
+from . import shape as _shape
+from .creation import *
+from .elementwise import *
+from .loss import *
+from .optim import *
+from .product import *
+from .random import *
+from .reduce import *
+from .rowwise import *
+from .shape import *
+
+FAMILIES = (
+    _creation,
+    _elementwise,
+    _loss,
+    _optim,
+    _product,
+    _random,
+    _reduce,
+    _rowwise,
+    _shape,
+)
+
+if not TYPE_CHECKING:  # type checkers follow the stars; they do not add lists up across modules that import each other
+    __all__ = [name for family in FAMILIES for name in family.__all__]

@@ -15,6 +15,11 @@ from .registry import Op, apply
 from .rowwise import suffix
 from .shape import permute, reshape
 
+__all__ = [
+    "cross_entropy",
+    "mse_loss",
+]
+
 REDUCTIONS = {"none": 0, "mean": 1, "sum": 2}
 
 

@@ -11,57 +11,9 @@ from .elementwise import ADD, COPY, DIV, MUL, SUB, Op, as_operand
 from .registry import apply_in_place, check_writable
 from .shape import getitem, setitem
 
-METHODS = [
-    "abs",
-    "add",
-    "amax",
-    "amin",
-    "argmax",
-    "clone",
-    "div",
-    "eq",
-    "exp",
-    "expand",
-    "flatten",
-    "ge",
-    "gt",
-    "le",
-    "log",
-    "log_softmax",
-    "logical_and",
-    "logical_not",
-    "logical_or",
-    "lt",
-    "matmul",
-    "max",
-    "maximum",
-    "mean",
-    "minimum",
-    "mm",
-    "bmm",
-    "mul",
-    "ne",
-    "neg",
-    "permute",
-    "pow",
-    "relu",
-    "reshape",
-    "sigmoid",
-    "sign",
-    "softmax",
-    "sqrt",
-    "square",
-    "squeeze",
-    "sub",
-    "sum",
-    "t",
-    "tanh",
-    "transpose",
-    "unsqueeze",
-]
-
-for _name in METHODS:
-    setattr(Tensor, _name, getattr(F, _name))
+for _family in F.FAMILIES:
+    for _name in getattr(_family, "METHODS", ()):
+        setattr(Tensor, _name, getattr(F, _name))
 
 
 def _expand(self: Tensor, *sizes: Any) -> Tensor:

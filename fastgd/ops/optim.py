@@ -15,6 +15,11 @@ from .elementwise import maximum, minimum, mul
 from .registry import Op, apply, check_writable, no_tape
 from .rowwise import suffix
 
+__all__ = [
+    "clip_grad_norm_",
+    "clip_grad_value_",
+]
+
 # hyper, steps, [scale], then all parameters, all gradients, all of the first state buffer, ...
 HEAD = 2
 

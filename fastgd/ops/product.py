@@ -12,6 +12,20 @@ from .reduce import sum as reduce_sum
 from .registry import Op, apply
 from .shape import reshape
 
+__all__ = [
+    "bmm",
+    "linear",
+    "matmul",
+    "mm",
+]
+
+# Those that Tensor has as methods.
+METHODS = (
+    "bmm",
+    "matmul",
+    "mm",
+)
+
 
 def _check_float(name: str, *avals: Any) -> None:
     for a in avals:

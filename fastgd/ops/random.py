@@ -16,6 +16,10 @@ from ..tensor import Tensor
 from .elementwise import _float_only
 from .registry import Op, apply
 
+__all__ = [
+    "dropout",
+]
+
 
 def _infer(avals: tuple, attrs: tuple) -> tuple:
     _float_only("dropout", avals[0])

@@ -14,6 +14,25 @@ from .elementwise import cast, div, eq, expand, mul, where
 from .registry import Op, apply
 from .shape import normalize_dim, normalize_dims, reshape
 
+__all__ = [
+    "amax",
+    "amin",
+    "argmax",
+    "max",
+    "mean",
+    "sum",
+]
+
+# Those that Tensor has as methods.
+METHODS = (
+    "amax",
+    "amin",
+    "argmax",
+    "max",
+    "mean",
+    "sum",
+)
+
 SUM, MAX, MIN, PROD = 0, 1, 2, 3
 _SUFFIX = {"float32": "f32", "float64": "f64", "int64": "i64"}
 

@@ -14,6 +14,17 @@ from .elementwise import cast
 from .registry import Op, apply
 from .shape import normalize_dim
 
+__all__ = [
+    "log_softmax",
+    "softmax",
+]
+
+# Those that Tensor has as methods.
+METHODS = (
+    "log_softmax",
+    "softmax",
+)
+
 
 def suffix(name: str, a: Any) -> str:
     """The dtype part of a kernel's name; refuses what the typed kernels do not have."""

@@ -12,6 +12,27 @@ from ..compiler.lower import Call
 from ..tensor import Tensor
 from .registry import Op, apply, no_tape
 
+__all__ = [
+    "flatten",
+    "permute",
+    "reshape",
+    "squeeze",
+    "t",
+    "transpose",
+    "unsqueeze",
+]
+
+# Those that Tensor has as methods.
+METHODS = (
+    "flatten",
+    "permute",
+    "reshape",
+    "squeeze",
+    "t",
+    "transpose",
+    "unsqueeze",
+)
+
 
 def normalize_dim(name: str, dim: int, ndim: int) -> int:
     """A dim counted from the front; negative ones count from the end."""
