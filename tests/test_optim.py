@@ -285,6 +285,114 @@ def test_schedules_count_updates_and_steps_count_per_parameter():
     assert [optimizer.state[p]["step"] for p in parameters] == [1, 2]
 
 
+def lines(*ends):
+    return [schedules.linear(start, end, 6) for start, end in ends]
+
+
+SCHEDULED = {
+    "sgd": (
+        optim.SGD,
+        dict(
+            zip(
+                ("lr", "momentum", "dampening", "weight_decay"),
+                lines((1, 0), (0.5, 0.9), (0, 0.5), (0.1, 0)),
+                strict=True,
+            )
+        ),
+    ),
+    "nesterov": (optim.SGD, {"lr": 0.1, "momentum": schedules.linear(0.5, 0.9, 6), "nesterov": True}),
+    "adam": (
+        optim.Adam,
+        {"lr": 0.1, "betas": tuple(lines((0.95, 0.85), (0.9, 0.99))), "eps": schedules.constant(1e-3)},
+    ),
+    "adamw": (
+        optim.AdamW,
+        {"betas": (schedules.linear(0.95, 0.85, 6), 0.99), "weight_decay": schedules.cosine(0.5, 6)},
+    ),
+}
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+@pytest.mark.parametrize("case", SCHEDULED)
+def test_every_hyper_parameter_takes_a_schedule(case, compiled):
+    """The same bits as writing the numbers by hand before each step; and a compiled step is recorded once."""
+    kind, hyper = SCHEDULED[case]
+
+    def at(n):
+        def number(value):
+            return value(n) if callable(value) else value
+
+        return {k: tuple(map(number, v)) if isinstance(v, tuple) else number(v) for k, v in hyper.items()}
+
+    def train(by_hand):
+        p = nn.Parameter(gd.tensor(np.linspace(-1.0, 1.0, 11)))
+        optimizer = kind([p], **(at(0) if by_hand else hyper))
+        recorded = []
+
+        def step(x):
+            recorded.append(None)
+            optimizer.zero_grad()
+            ((p - x) ** 2).sum().backward()
+            optimizer.step()
+
+        run = gd.compile(step) if compiled else step
+        for n in range(8):
+            if by_hand:
+                optimizer.param_groups[0].update(at(n))
+            run(gd.tensor(np.full(11, 0.1 * n)))
+            if n == 1:  # the first call with gradients there
+                early = len(recorded)
+        assert len(recorded) == (early if compiled else 8)
+        return values([p])
+
+    assert_same_bits(train(False), train(True))
+
+
+def test_schedules_of_a_tuple_in_a_state():
+    def make(beta1):
+        return optim.Adam([p], betas=(beta1, 0.99))
+
+    p = nn.Parameter(gd.tensor([1.0, 2.0]))
+    beta1 = schedules.linear(0.9, 0.5, 4)
+    optimizer = make(beta1)
+    for _ in range(2):
+        p.grad = gd.tensor([1.0, -1.0])
+        optimizer.step()
+    state = optimizer.state_dict()
+    assert state["param_groups"][0]["betas"] == (beta1(2), 0.99)
+    assert state["param_groups"][0]["schedules"] == {"betas[0]": repr(beta1)}
+    state["param_groups"][0]["betas"] = (0.1, 0.95)
+    resumed = make(beta1)
+    resumed.load_state_dict(state)
+    assert resumed.param_groups[0]["betas"] == (beta1, 0.95)  # the schedule is code, the number is state
+    with pytest.raises(ValueError, match=r"was saved with the schedule linear.*; give it as betas\[0\]"):
+        make(0.9).load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    ("kind", "hyper", "words"),
+    [
+        (optim.SGD, {"lr": lambda n: -0.1 * n}, "SGD: the schedule of group 0 gives lr = -0.1 for update 1"),
+        (optim.SGD, {"momentum": lambda n: 0.5 if n < 1 else math.nan}, "gives momentum = nan for update 1"),
+        (optim.Adam, {"betas": (0.9, lambda n: 0.5 + 0.5 * n)}, r"Adam: .*gives betas\[1\] = 1.0 for update 1"),
+        (optim.AdamW, {"weight_decay": lambda n: math.inf if n else 0}, "gives weight_decay = inf for update 1"),
+    ],
+)
+def test_a_schedule_out_of_range_changes_nothing(kind, hyper, words):
+    p = nn.Parameter(gd.tensor([1.0, 2.0]))
+    optimizer = kind([p], **{"lr": schedules.linear(0.1, 0.2, 5), **hyper})
+    p.grad = gd.tensor([1.0, 1.0])
+    optimizer.step()
+    before, table = values([p]), optimizer._hyper.copy()
+    with pytest.raises(ValueError, match=words):
+        optimizer.step()
+    assert_same_bits(values([p]), before)
+    assert optimizer.state[p]["step"] == optimizer._updates == 1
+    np.testing.assert_array_equal(optimizer._hyper, table)
+    with pytest.raises(ValueError, match=words):
+        optimizer.state_dict()
+
+
 def test_skipped_parameters_keep_value_and_have_no_state():
     rng = np.random.default_rng(8)
     parameters = make_parameters(rng, shapes=[(2,), (3,)])
@@ -457,7 +565,10 @@ def broken_states():
     yield "no step", edit(lambda s: s["state"][1].update(step="x")), "parameter 1: could not convert"
     yield "no count", edit(lambda s: s.update(updates=-3)), "updates must be a whole number, got -3"
     yield "no counts", edit(lambda s: s.update(updates=[1, 2])), "load_state_dict:\n.*scalar"
-    yield "schedule", edit(lambda s: s["param_groups"][0].update(schedule="cosine(...)")), "schedule cosine"
+    schedule = {"lr": "cosine(...)", "betas[0]": "linear(...)"}
+    yield "schedule", edit(lambda s: s["param_groups"][0].update(schedules=schedule)), "schedule cosine.*as lr"
+    yield "schedule of", edit(lambda s: s["param_groups"][0].update(schedules=schedule)), r"linear.*as betas\[0\]"
+    yield "no schedules", edit(lambda s: s["param_groups"][0].update(schedules=3)), "'schedules' to be a dict, got 3"
 
 
 @pytest.mark.parametrize(("breaks", "words"), [c[1:] for c in broken_states()], ids=[c[0] for c in broken_states()])

@@ -29,9 +29,9 @@ class Adam(Optimizer):
     ----------
     params : iterable of Tensor, or of dict
     lr : float or schedule, default 1e-3
-    betas : (float, float), default (0.9, 0.999)
-    eps : float, default 1e-8
-    weight_decay : float, default 0
+    betas : (float or schedule, float or schedule), default (0.9, 0.999)
+    eps : float or schedule, default 1e-8
+    weight_decay : float or schedule, default 0
     amsgrad : bool, default False
     maximize : bool, default False
     decoupled_weight_decay : bool, default False
@@ -102,9 +102,9 @@ class AdamW(Adam):
     ----------
     params : iterable of Tensor, or of dict
     lr : float or schedule, default 1e-3
-    betas : (float, float), default (0.9, 0.999)
-    eps : float, default 1e-8
-    weight_decay : float, default 1e-2
+    betas : (float or schedule, float or schedule), default (0.9, 0.999)
+    eps : float or schedule, default 1e-8
+    weight_decay : float or schedule, default 1e-2
     amsgrad, maximize, foreach, capturable, differentiable, fused
         As for :class:`Adam`.
 

@@ -34,6 +34,9 @@ HYPER_COLUMNS = 8
 #: Bounds of a hyper-parameter: low <= value < high.
 Range = tuple[float, float]
 
+#: A hyper-parameter as a function of the number of updates made so far.
+Schedule = Callable[[int], float]
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -66,6 +69,15 @@ class Rule:
         """The value as a group keeps it: a list of numbers as a tuple, whose elements cannot be edited unseen."""
         bounds = self.hyper.get(key)
         return tuple(value) if isinstance(value, list) and bounds and isinstance(bounds[0], tuple) else value
+
+    def columns(self, group: Mapping[str, Any]) -> Iterator[tuple[str, Any, Range]]:
+        """The group's row of the kernel's table: (name, number or schedule, bounds) of each column."""
+        for key, bounds in self.hyper.items():
+            if isinstance(bounds[0], tuple):
+                for i, (value, one) in enumerate(zip(group[key], bounds, strict=True)):
+                    yield f"{key}[{i}]", value, one
+            else:
+                yield key, group[key], bounds
 
     def active_buffers(self, group: Mapping[str, Any]) -> list[str]:
         """The state tensors that the kernel takes for a group."""
@@ -138,9 +150,10 @@ class Optimizer:
 
     Notes
     -----
-    ``lr`` is a number or a schedule, a function of the number of updates made so far: update
-    number n, counted from 0, uses ``lr(n)``.  A step in which no parameter has a gradient is not
-    an update.
+    Every numeric hyper-parameter, ``lr``, ``momentum``, one of the ``betas`` ..., is a number or a
+    schedule, a function of the number of updates made so far: update number n, counted from 0, uses
+    ``lr(n)``.  A step in which no parameter has a gradient is not an update.  What depends on a
+    setting being zero or not (``momentum``: is there a buffer?) counts a schedule as not zero.
     """
 
     rule: ClassVar[Rule]
@@ -155,7 +168,7 @@ class Optimizer:
         self._buffers: list[dict[str, Tensor]] = []  # parameter index -> state tensors
         self._steps = _core.persistent_zeros((0,), "int64")
         self._hyper = np.zeros((0, HYPER_COLUMNS))
-        self._schedules: list[tuple[int, Callable[[int], float]]] = []
+        self._schedules: list[tuple[int, int, str, Schedule, Range]] = []  # row, column of _hyper, name, -, bounds
         self._updates = 0
         self._edited = True
 
@@ -233,16 +246,13 @@ class Optimizer:
         """Raise unless every hyper-parameter of the group is in range; rules may extend it."""
         for key, bounds in self.rule.hyper.items():
             value = group[key]
-            if key == "lr" and callable(value):
-                continue
-            where = f"{self._name()}: {key} of group {index}"
-            if isinstance(bounds[0], tuple):
-                if not isinstance(value, (tuple, list)) or len(value) != len(bounds):
-                    raise ShapeError(f"{where} must be {len(bounds)} numbers, got {value!r}")
-                for one, one_bounds in zip(value, bounds, strict=True):
-                    _check_number(where, one, one_bounds)
-            else:
-                _check_number(where, value, bounds)
+            if isinstance(bounds[0], tuple) and (not isinstance(value, (tuple, list)) or len(value) != len(bounds)):
+                raise ShapeError(
+                    f"{self._name()}: {key} of group {index} must be {len(bounds)} numbers, got {value!r}"
+                )
+        for name, value, one in self.rule.columns(group):
+            if not callable(value):
+                _check_number(f"{self._name()}: {name.split('[')[0]} of group {index}", value, one)
 
     # ---- the step -------------------------------------------------------------------------------
 
@@ -312,8 +322,9 @@ class Optimizer:
         """Bring `_hyper` up to date for the update that follows; the engine calls it too."""
         if self._edited:
             self._rewrite_hyper()
-        for row, schedule in self._schedules:
-            self._hyper[row, 0] = self._scheduled(row, schedule)
+        values = [self._scheduled(row, name, one, bounds) for row, _, name, one, bounds in self._schedules]
+        for (row, column, *_), value in zip(self._schedules, values, strict=True):
+            self._hyper[row, column] = value
 
     def _finish_step(self) -> None:
         """Count an update that has been made eagerly (a replay counts in C, where no signal can come in between)."""
@@ -323,25 +334,32 @@ class Optimizer:
         schedules = []
         for row, group in enumerate(self.param_groups):
             self._check_group(group, row)
-            column = 0
-            for key in self.rule.hyper:
-                value = group[key]
-                if key == "lr" and callable(value):
-                    schedules.append((row, value))
-                    value = 0.0
-                for number in value if isinstance(value, (tuple, list)) else (value,):
-                    self._hyper[row, column] = float(number)
-                    column += 1
+            for column, (name, value, bounds) in enumerate(self.rule.columns(group)):
+                if callable(value):
+                    schedules.append((row, column, name, value, bounds))
+                else:
+                    self._hyper[row, column] = float(value)
         self._schedules = schedules
         self._edited = False
 
-    def _scheduled(self, row: int, schedule: Callable[[int], float]) -> float:
+    def _scheduled(self, row: int, name: str, schedule: Schedule, bounds: Range) -> float:
+        """The value for the next update, in bounds."""
         value = float(schedule(self._updates))
-        if not 0.0 <= value < math.inf:
+        low, high = bounds
+        if not (math.isfinite(value) and low <= value < high):
             raise ShapeError(
-                f"{self._name()}: the schedule of group {row} gives lr = {value} for update {self._updates}"
+                f"{self._name()}: the schedule of group {row} gives {name} = {value} for update {self._updates}"
             )
         return value
+
+    def _without_schedules(self, row: int, settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+        """Settings of a group with the values of the next update for its schedules, and those as text by column."""
+        values, texts = dict(settings), {}
+        for name, value, bounds in self.rule.columns(settings):
+            if callable(value):
+                texts[name] = repr(value)
+                _set_column(values, name, self._scheduled(row, name, value, bounds))
+        return values, texts
 
     def _restart_without_buffers(self) -> None:
         """Steps count the updates of the state: momentum that is switched on late starts afresh."""
@@ -380,7 +398,7 @@ class Optimizer:
         dict
             ``{"state": {index: {"step": int, name: Tensor, ...}}, "param_groups": [{..., "params":
             [index, ...]}], "updates": int}``.  Schedules are code, only their position (`updates`)
-            is state: such a group has the lr of the next update and, as text, ``"schedule"``.
+            is state: such a group has their values for the next update and, as text, ``"schedules"``.
         """
         state = {}
         for index, (step, buffers) in enumerate(zip(_array(self._steps), self._buffers, strict=True)):
@@ -393,8 +411,9 @@ class Optimizer:
         first = 0
         for row, group in enumerate(self.param_groups):
             packed = {key: value for key, value in group.items() if key != "params"}
-            if callable(group["lr"]):
-                packed |= {"lr": self._scheduled(row, group["lr"]), "schedule": repr(group["lr"])}
+            packed, texts = self._without_schedules(row, packed)
+            if texts:
+                packed["schedules"] = texts
             count = len(group["params"])
             yield {**packed, "params": list(range(first, first + count))}
             first += count
@@ -402,8 +421,8 @@ class Optimizer:
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Restore :meth:`state_dict`, or that of the same optimizer of PyTorch; all of it or nothing.
 
-        Groups whose ``lr`` is a schedule keep it and continue at the saved position; without
-        ``"updates"`` (PyTorch) that is the largest step count.
+        Schedules of our groups are kept and continue at the saved position; without ``"updates"``
+        (PyTorch) that is the largest step count.
 
         Parameters
         ----------
@@ -457,10 +476,10 @@ class Optimizer:
         if not _is_list_of_groups(saved_groups):
             problems.append(f"expected 'param_groups' to be a list of dicts with a list 'params', got {saved_groups!r}")
             return []
-        ours = [len(group["params"]) for group in self.param_groups]
-        theirs = [len(group["params"]) for group in saved_groups]
-        if ours != theirs:
-            problems.append(f"parameters per group: expected {ours}, got {theirs}")
+        expected = [len(group["params"]) for group in self.param_groups]
+        given = [len(group["params"]) for group in saved_groups]
+        if expected != given:
+            problems.append(f"parameters per group: expected {expected}, got {given}")
             return []
         groups = []
         for row, (group, saved) in enumerate(zip(self.param_groups, saved_groups, strict=True)):
@@ -468,12 +487,20 @@ class Optimizer:
             if absent:
                 problems.append(f"group {row} lacks {', '.join(absent)}: not the state of {self._name()}")
                 continue
-            values = {key: value for key, value in saved.items() if key not in ("params", "schedule")}
-            if callable(group["lr"]):
-                values["lr"] = group["lr"]
-            elif "schedule" in saved:
-                problems.append(f"group {row} was saved with the schedule {saved['schedule']}; give it as lr")
+            values = {key: value for key, value in saved.items() if key not in ("params", "schedules")}
+            ours = {name: value for name, value, _ in self.rule.columns(group) if callable(value)}
+            theirs = saved.get("schedules", {})
+            if not isinstance(theirs, Mapping):
+                problems.append(f"group {row}: expected 'schedules' to be a dict, got {theirs!r}")
+                continue
+            problems += [
+                f"group {row} was saved with the schedule {text}; give it as {name}"
+                for name, text in theirs.items()
+                if name not in ours
+            ]
             try:
+                for name, value in ours.items():
+                    _set_column(values, name, value)
                 self._check_group({**group, **values}, row)
             except (TypeError, ValueError) as error:
                 problems.append(str(error))
@@ -543,6 +570,15 @@ class Optimizer:
             lines.append(f"Parameter Group {index}")
             lines += [f"    {key}: {group[key]}" for key in sorted(group) if key != "params"]
         return "\n".join([*lines, ")"])
+
+
+def _set_column(settings: dict[str, Any], name: str, value: Any) -> None:
+    """Set a hyper-parameter, or one number of a tuple, by the name that Rule.columns gives it."""
+    key, _, index = name.partition("[")
+    if index and isinstance(settings[key], (tuple, list)):
+        i = int(index[:-1])
+        value = (*settings[key][:i], value, *settings[key][i + 1 :])
+    settings[key] = value
 
 
 def _check_number(where: str, value: Any, bounds: Range) -> None:

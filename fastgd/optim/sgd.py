@@ -27,9 +27,9 @@ class SGD(Optimizer):
     ----------
     params : iterable of Tensor, or of dict
     lr : float or schedule, default 1e-3
-    momentum : float, default 0
-    dampening : float, default 0
-    weight_decay : float, default 0
+    momentum : float or schedule, default 0
+    dampening : float or schedule, default 0
+    weight_decay : float or schedule, default 0
         L2 penalty, added to the gradient.
     nesterov : bool, default False
         Needs momentum and no dampening.
@@ -61,9 +61,9 @@ class SGD(Optimizer):
         self,
         params: Iterable[Tensor] | Iterable[dict[str, Any]],
         lr: float | Callable[[int], float] = 1e-3,
-        momentum: float = 0,
-        dampening: float = 0,
-        weight_decay: float = 0,
+        momentum: float | Callable[[int], float] = 0,
+        dampening: float | Callable[[int], float] = 0,
+        weight_decay: float | Callable[[int], float] = 0,
         nesterov: bool = False,
         *,
         maximize: bool = False,
@@ -88,10 +88,12 @@ class SGD(Optimizer):
 
     def _check_group(self, group: Mapping[str, Any], index: int) -> None:
         super()._check_group(group, index)
-        if group["nesterov"] and not (group["momentum"] > 0 and group["dampening"] == 0):
+        momentum, dampening = group["momentum"], group["dampening"]
+        positive = callable(momentum) or momentum > 0
+        if group["nesterov"] and not (positive and not callable(dampening) and dampening == 0):
             raise ShapeError(
                 f"SGD: nesterov of group {index} needs momentum > 0 and dampening = 0, "
-                f"got momentum = {group['momentum']}, dampening = {group['dampening']}"
+                f"got momentum = {momentum}, dampening = {dampening}"
             )
 
     def _complete_state(self, saved: dict[str, Any]) -> dict[str, Any]:
