@@ -59,6 +59,7 @@ class TensorBase:
     _node_index: int
     _value: Any
     _copy_of: str | None
+    _hooks: Any
     grad: Any
     @property
     def shape(self) -> tuple[int, ...]: ...

@@ -433,6 +433,7 @@ cdef class TensorBase:
     cdef public int _node_index
     cdef public object _value
     cdef public object _copy_of       # why a write would be lost: "a slice", ... ; None if it would not
+    cdef public object _hooks         # autodiff.Hooks of a leaf, or None
     cdef object __weakref__
 
     @property

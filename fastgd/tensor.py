@@ -7,6 +7,7 @@ nothing above ``_core``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -129,6 +130,30 @@ class Tensor(TensorBase):
         if create_graph:
             raise NotOffered("backward: second derivatives (create_graph=True) are not offered")
         autodiff.backward(self, gradient, bool(retain_graph))
+
+    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Any:
+        """Calls `hook` with the gradient of this tensor in each backward(); what it returns, if anything, replaces it.
+
+        Returns a handle whose ``remove()`` takes the hook away.  Compiled, the operations of the hook become part of
+        the plan.
+        """
+        from . import autodiff
+
+        return autodiff.HookHandle(autodiff.hooks_of(self).gradient, hook)
+
+    def register_post_accumulate_grad_hook(self, hook: Callable[[Tensor], None]) -> Any:
+        """Calls `hook` with this leaf after backward() has written its `.grad`; returns a handle with ``remove()``."""
+        from . import autodiff
+
+        if not self.is_leaf:
+            raise FastgdError("register_post_accumulate_grad_hook: expected a leaf, got a tensor that is on the tape")
+        return autodiff.HookHandle(autodiff.hooks_of(self).accumulated, hook)
+
+    def retain_grad(self) -> None:
+        """Keeps the gradient of a tensor that is no leaf in its `.grad`."""
+        from . import autodiff
+
+        autodiff.retain_grad(self)
 
     # ---- out ----
 
