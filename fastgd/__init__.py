@@ -15,7 +15,7 @@ from . import _threads
 
 _threads.initialise()
 
-from . import autodiff, nn, optim, ops, random, schedules
+from . import autodiff, autograd, nn, optim, ops, random, schedules
 from ._core import (
     DtypeError,
     FastgdError,
@@ -48,6 +48,7 @@ from .context import (
 )
 from .ops import *  # noqa: F403
 from .random import manual_seed
+from .remat import remat
 from .tensor import Tensor, as_tensor, device, from_numpy, tensor
 
 float = float32

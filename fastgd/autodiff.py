@@ -196,6 +196,11 @@ class TapeNode:
         self.versions = []
 
 
+def mark() -> int:
+    """A position on the tape: nodes made from now on have a larger `sequence`."""
+    return next(_counter)
+
+
 def edge_of(tensor: Tensor) -> Edge:
     """Where the gradient of a tensor goes; None if it has none."""
     if not tensor._requires_grad:

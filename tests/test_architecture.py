@@ -19,7 +19,7 @@ if not CSRC.is_dir():
 
 # A package or module may import those of lower levels, and its own.
 LEVEL = {
-    "_core": 0, "_threads": 1, "random": 1, "tensor": 1, "autodiff": 2, "compiler": 3, "context": 3, "ops": 4, "schedules": 4,
+    "_core": 0, "_threads": 1, "random": 1, "tensor": 1, "autodiff": 2, "remat": 3, "autograd": 4, "compiler": 3, "context": 3, "ops": 4, "schedules": 4,
     "optim": 5, "nn": 5, "data": 6, "models": 6, "train": 7, "tune": 7, "diagnose": 7, "cli": 8, "__main__": 9, "__init__": 9,
 }  # fmt: skip
 
@@ -28,6 +28,7 @@ LAZY = {
     ("tensor", "autodiff"),  # Tensor.backward() calls the tape
     ("autodiff", "ops.functional"),  # sums and copies of gradients are operations
     ("context", "ops.functional"),  # gradients of functions
+    ("autograd", "ops.functional"),  # zeros for gradients that nothing gave
     ("compiler", "ops.registry"),  # reshape and copy, which the compiler itself inserts
     ("compiler", "ops.functional"),  # zeros for a result that got no gradient (compiler/backward.py)
 }

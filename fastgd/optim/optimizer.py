@@ -247,9 +247,7 @@ class Optimizer:
         for key, bounds in self.rule.hyper.items():
             value = group[key]
             if isinstance(bounds[0], tuple) and (not isinstance(value, (tuple, list)) or len(value) != len(bounds)):
-                raise ShapeError(
-                    f"{self._name()}: {key} of group {index} must be {len(bounds)} numbers, got {value!r}"
-                )
+                raise ShapeError(f"{self._name()}: {key} of group {index} must be {len(bounds)} numbers, got {value!r}")
         for name, value, one in self.rule.columns(group):
             if not callable(value):
                 _check_number(f"{self._name()}: {name.split('[')[0]} of group {index}", value, one)
