@@ -46,6 +46,7 @@ from .context import (
     show_config,
     value_and_grad,
 )
+from .nn import summary
 from .ops import *  # noqa: F403
 from .random import manual_seed
 from .remat import remat

@@ -832,7 +832,7 @@ def prepare_kernel(str name, int n_operands, tail=(), **fields):
 
 cdef class EagerPlan:
     """A plan for one operation on fixed shapes: slots are outputs, inputs, temporaries, constants."""
-    cdef Plan plan
+    cdef readonly Plan plan
     cdef tuple out_avals
     cdef int n_outputs, n_inputs
     cdef int64_t arena_bytes

@@ -60,12 +60,12 @@ class Hooks:
 class HookHandle:
     """What registering a hook returns; also a context manager that removes it."""
 
-    def __init__(self, table: dict[int, Callable], hook: Callable) -> None:
+    def __init__(self, table: dict[int, Any], hook: Callable, entry: Any = None) -> None:
         if not callable(hook):
             raise _core.DtypeError(f"hook: expected a function, got {type(hook).__name__}")
         self._table = table
         self._key = next(_counter)
-        table[self._key] = hook
+        table[self._key] = hook if entry is None else entry
         _core.note_mutation()  # compiled functions have recorded what the hooks do
 
     def remove(self) -> None:

@@ -772,3 +772,132 @@ def test_mlp_layers():
     assert [type(m) for m in models.MLP(4, (), 2).layers] == [nn.Linear]
     with pytest.raises(ValueError, match=r"MLP: activation must be one of relu, gelu, .* got 'os.system'"):
         models.MLP(4, (3,), 2, activation="os.system")
+
+
+# ---- hooks, lists of parameters, summary ---------------------------------------------------------------
+
+
+def test_forward_hooks_see_and_replace():
+    layer, seen = nn.Linear(2, 3), []
+    x = gd.ones(1, 2)
+    plain = array(layer(x))
+    first = layer.register_forward_pre_hook(lambda m, args: seen.append("first"))
+    second = layer.register_forward_pre_hook(lambda m, args: (args[0] * 2,), prepend=True)
+    third = layer.register_forward_hook(lambda m, args, result: seen.append(array(args[0])) or result + 1)
+    bias = array(layer.bias)
+    np.testing.assert_allclose(array(layer(x)), 2 * (plain - bias) + bias + 1, rtol=1e-6)
+    assert seen[0] == "first"
+    np.testing.assert_array_equal(seen[1], [[2, 2]])
+    for handle in (first, second, third):
+        handle.remove()
+    np.testing.assert_array_equal(array(layer(x)), plain)
+
+
+def test_forward_hooks_with_keywords_and_compiled():
+    class Scale(nn.Module):
+        def forward(self, x, by=1.0):
+            return x * by
+
+    layer = Scale()
+    compiled = gd.compile(lambda x: layer(x, by=2.0))
+    assert compiled(gd.ones(1)).item() == 2
+    with layer.register_forward_pre_hook(lambda m, a, k: (a, {"by": 5.0}), with_kwargs=True):
+        assert compiled(gd.ones(1)).item() == 5
+        layer.register_forward_hook(lambda m, a, k, result: result * k["by"], with_kwargs=True)
+        assert compiled(gd.ones(1)).item() == 25
+    assert compiled(gd.ones(1)).item() == 4
+    with (
+        layer.register_forward_pre_hook(lambda m, a, k: 3, with_kwargs=True),
+        pytest.raises(TypeError, match=r"must return None or \(args, kwargs\), got int"),
+    ):
+        layer(gd.ones(1))
+    with pytest.raises(NotImplementedError, match="use tensor.register_hook"):
+        layer.register_full_backward_hook(print)
+
+
+def test_parameter_list_and_dict():
+    p = nn.ParameterList([gd.zeros(2), nn.Parameter(gd.ones(3))])
+    p.append(gd.zeros(1))
+    p += [gd.zeros(4)]
+    assert [q.shape for q in p] == [(2,), (3,), (1,), (4,)] and len(p) == 4 and p[-1].shape == (4,)
+    assert list(p.state_dict()) == ["0", "1", "2", "3"]
+    p[1] = gd.zeros(5)
+    assert p[1].requires_grad and isinstance(p[1:3], nn.ParameterList)
+    with pytest.raises(IndexError, match="ParameterList: index 4 is out of range for 4 parameters"):
+        p[4]
+    with pytest.raises(TypeError, match="ParameterList: expected a Parameter or a Tensor, got int"):
+        p.append(3)
+    d = nn.ParameterDict({"a": gd.zeros(2)})
+    d["b"] = nn.Parameter(gd.ones(1))
+    assert list(d) == ["a", "b"] and "a" in d and [q.numel() for q in d.values()] == [2, 1]
+    del d["a"]
+    assert list(dict(d.named_parameters())) == ["b"] and dict(d.items())["b"] is d["b"]
+    with pytest.raises(KeyError):
+        del d["a"]
+
+
+def test_dirac_and_sparse():
+    w = gd.zeros(4, 3, 3)
+    nn.init.dirac_(w)
+    expected = np.zeros((4, 3, 3))
+    expected[[0, 1, 2], [0, 1, 2], 1] = 1
+    np.testing.assert_array_equal(array(w), expected)
+    w = gd.zeros(4, 2, 3, 5)
+    nn.init.dirac_(w, groups=2)
+    expected = np.zeros((4, 2, 3, 5))
+    expected[[0, 1, 2, 3], [0, 1, 0, 1], 1, 2] = 1
+    np.testing.assert_array_equal(array(w), expected)
+    s = array(nn.init.sparse_(gd.zeros(50, 20), 0.3, std=2.0))
+    assert ((s == 0).sum(axis=0) == 15).all() and 1.5 < s[s != 0].std() < 2.5
+    with pytest.raises(ValueError, match="dirac_: expected 3 to 5 dimensions"):
+        nn.init.dirac_(gd.zeros(2, 2))
+    with pytest.raises(ValueError, match="sparse_: expected 0 <= sparsity <= 1, got 2"):
+        nn.init.sparse_(gd.zeros(2, 2), 2)
+
+
+def test_normal_quantile_against_the_standard_library():
+    from statistics import NormalDist
+
+    p = np.concatenate([np.geomspace(1e-300, 0.4, 200), np.linspace(0.01, 0.99, 99), 1 - np.geomspace(1e-15, 0.4, 50)])
+    expected = np.array([NormalDist().inv_cdf(x) for x in p])
+    np.testing.assert_allclose(nn.init._normal_quantile(p), expected, rtol=1e-14, atol=1e-15)
+
+
+def test_summary_counts_parameters_shapes_and_products():
+    model = nn.Sequential(nn.Linear(20, 30), nn.ReLU(), nn.Linear(30, 5, bias=False))
+    model[2].weight.requires_grad_(False)
+    before = model.training, list(model.named_parameters())
+    made = gd.summary(model, (7, 20))
+    assert (made.parameters, made.trainable) == (20 * 30 + 30 + 150, 630)
+    assert [(r.name, r.kind, r.output_shapes) for r in made.rows] == [
+        ("", "Sequential", ((7, 5),)),
+        ("0", "Linear", ((7, 30),)),
+        ("1", "ReLU", ((7, 30),)),
+        ("2", "Linear", ((7, 5),)),
+    ]
+    assert made.rows[1].flops >= 2 * 7 * 20 * 30 and made.rows[3].flops == 2 * 7 * 30 * 5
+    assert made.rows[2].activations == 4 * 7 * 30
+    assert "780 parameters (150 frozen)" in str(made) and "one forward pass:" in str(made)
+    assert (model.training, list(model.named_parameters())) == before
+    assert not model._hooks and made.flops == sum(r.flops for r in made.rows)
+
+
+def test_summary_of_shared_modules_several_inputs_and_bad_shapes():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.shared = nn.Linear(4, 4)
+
+        def forward(self, a, b, scale):
+            return self.shared(a) + self.shared(b) * scale
+
+    made = gd.summary(Two(), inputs=[gd.zeros(2, 4), gd.zeros(2, 4), 3.0])
+    assert [r.parameters for r in made.rows] == [0, 20, 0] and made.rows[0].flops > 0
+    with pytest.raises(ValueError, match="summary: expected either input_shape or inputs"):
+        gd.summary(Two())
+    with pytest.raises(ValueError, match="summary: expected input_shape to be a tuple of sizes"):
+        gd.summary(nn.Linear(2, 2), 5)
+    with pytest.raises(TypeError, match="summary: expected a Module, got int"):
+        gd.summary(3, (1,))
+    with pytest.raises(ValueError, match="linear: expected"):
+        gd.summary(nn.Linear(2, 2), (1, 3))

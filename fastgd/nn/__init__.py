@@ -9,6 +9,7 @@ from .linear import *
 from .loss import *
 from .module import Module
 from .parameter import Parameter
+from .summary import summary as summary
 
 __all__ = ["Module", "Parameter", "functional", "init", "utils"]
 __all__ += activation.__all__

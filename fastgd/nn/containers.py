@@ -1,4 +1,4 @@
-"""Modules made of modules: Sequential, ModuleList and ModuleDict, as in ``torch.nn``."""
+"""Containers of modules and of parameters, as in ``torch.nn``."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Self
 
 from .._core import DtypeError, RangeError
+from ..tensor import Tensor
 from .module import Module
+from .parameter import Parameter
 
-__all__ = ["ModuleDict", "ModuleList", "Sequential"]
+__all__ = ["ModuleDict", "ModuleList", "ParameterDict", "ParameterList", "Sequential"]
 
 
 class _Indexed(Module):
@@ -172,6 +174,114 @@ class ModuleDict(Module):
         """Add or replace modules."""
         for key, module in modules.items():
             self[key] = module
+
+
+class ParameterList(Module):
+    """A list whose tensors are registered as parameters.
+
+    Parameters
+    ----------
+    values : iterable of Parameter or Tensor, optional
+        A plain tensor becomes a Parameter that shares its memory.
+    """
+
+    def __init__(self, values: Iterable[Any] | None = None) -> None:
+        super().__init__()
+        self.extend(() if values is None else values)
+
+    def _position(self, index: Any) -> str:
+        i, n = operator.index(index), len(self)
+        if not -n <= i < n:
+            raise RangeError(f"ParameterList: index {i} is out of range for {n} parameters")
+        return str(i % n)
+
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return type(self)(list(self)[index])
+        return self._parameters[self._position(index)]
+
+    def __setitem__(self, index: int, value: Any) -> None:
+        self.register_parameter(self._position(index), _parameter(self, value))
+
+    def __len__(self) -> int:
+        return len(self._parameters)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(list(self._parameters.values()))
+
+    def append(self, value: Any) -> Self:
+        """Add a parameter at the end; returns the list."""
+        self.register_parameter(str(len(self)), _parameter(self, value))
+        return self
+
+    def extend(self, values: Iterable[Any]) -> Self:
+        """Add parameters at the end; returns the list."""
+        for value in [_parameter(self, value) for value in values]:
+            self.append(value)
+        return self
+
+    def __iadd__(self, values: Iterable[Any]) -> Self:
+        return self.extend(values)
+
+    def extra_repr(self) -> str:
+        return ", ".join(f"({name}): {p.aval!r}" for name, p in self._parameters.items() if p is not None)
+
+
+class ParameterDict(Module):
+    """A dictionary whose tensors are registered as parameters.
+
+    Parameters
+    ----------
+    parameters : mapping of str to Parameter or Tensor, optional
+    """
+
+    def __init__(self, parameters: Mapping[str, Any] | None = None) -> None:
+        super().__init__()
+        self.update({} if parameters is None else parameters)
+
+    def __getitem__(self, key: str) -> Any:
+        return self._parameters[key]
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self.register_parameter(key, _parameter(self, value))
+
+    def __delitem__(self, key: str) -> None:
+        self._parameters[key]  # a KeyError for an unknown key, never an AttributeError
+        delattr(self, key)
+
+    def __len__(self) -> int:
+        return len(self._parameters)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(self._parameters))
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._parameters
+
+    def keys(self) -> Iterable[str]:
+        """Names, in order of insertion."""
+        return self._parameters.keys()
+
+    def values(self) -> Iterable[Any]:
+        """Parameters, in order of insertion."""
+        return self._parameters.values()
+
+    def items(self) -> Iterable[tuple[str, Any]]:
+        """Names and parameters, in order of insertion."""
+        return self._parameters.items()
+
+    def update(self, parameters: Mapping[str, Any]) -> None:
+        """Add or replace parameters."""
+        for key, value in parameters.items():
+            self[key] = value
+
+
+def _parameter(owner: Module, value: Any) -> Parameter:
+    if isinstance(value, Parameter):
+        return value
+    if not isinstance(value, Tensor):
+        raise DtypeError(f"{type(owner).__name__}: expected a Parameter or a Tensor, got {type(value).__name__}")
+    return Parameter(value)
 
 
 def _checked(owner: Module, module: Any) -> Module:

@@ -8,6 +8,7 @@ numbers themselves are not PyTorch's.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -18,12 +19,14 @@ from ..tensor import Tensor
 __all__ = [
     "calculate_gain",
     "constant_",
+    "dirac_",
     "eye_",
     "kaiming_normal_",
     "kaiming_uniform_",
     "normal_",
     "ones_",
     "orthogonal_",
+    "sparse_",
     "trunc_normal_",
     "uniform_",
     "xavier_normal_",
@@ -176,15 +179,48 @@ def trunc_normal_(
     """
     if not a < b:
         raise ShapeError(f"trunc_normal_: a must be less than b, got {a} and {b}")
-    from statistics import NormalDist  # loads decimal and fractions
-
-    distribution = NormalDist(mean, std)
-    low, high = distribution.cdf(a), distribution.cdf(b)
+    low, high = (0.5 * math.erfc((mean - limit) / (std * math.sqrt(2))) for limit in (a, b))
     if not low < high:
         raise ShapeError(f"trunc_normal_: [{a}, {b}] holds no probability of N({mean}, {std}²)")
     quantiles = np.clip(uniform(tensor.shape, low, high, "float64"), np.finfo(np.float64).tiny, np.nextafter(1.0, 0.0))
-    values = np.fromiter(map(distribution.inv_cdf, quantiles.ravel()), np.float64, quantiles.size)
-    return _fill(tensor, np.clip(values, a, b).reshape(quantiles.shape))
+    return _fill(tensor, np.clip(mean + std * _normal_quantile(quantiles), a, b))
+
+
+# Numerators and denominators, lowest power first, of Wichura's approximations: the middle, the tails, far tails.
+_MIDDLE = (
+    (3.3871328727963666080, 133.14166789178437745, 1971.5909503065514427, 13731.693765509461125,
+     45921.953931549871457, 67265.770927008700853, 33430.575583588128105, 2509.0809287301226727),
+    (1.0, 42.313330701600911252, 687.18700749205790830, 5394.1960214247511077,
+     21213.794301586595867, 39307.895800092710610, 28729.085735721942674, 5226.4952788528545610),
+)  # fmt: skip
+_TAIL = (
+    (1.42343711074968357734, 4.63033784615654529590, 5.76949722146069140550, 3.64784832476320460504,
+     1.27045825245236838258, 0.241780725177450611770, 0.0227238449892691845833, 7.74545014278341407640e-4),
+    (1.0, 2.05319162663775882187, 1.67638483018380384940, 0.689767334985100004550,
+     0.148103976427480074590, 0.0151986665636164571966, 5.47593808499534494600e-4, 1.05075007164441684324e-9),
+)  # fmt: skip
+_FAR = (
+    (6.65790464350110377720, 5.46378491116411436990, 1.78482653991729133580, 0.296560571828504891230,
+     0.0265321895265761230930, 1.24266094738807843860e-3, 2.71155556874348757815e-5, 2.01033439929228813265e-7),
+    (1.0, 0.599832206555887937690, 0.136929880922735805310, 0.0148753612908506148525,
+     7.86869131145613259100e-4, 1.84631831751005468180e-5, 1.42151175831644588870e-7, 2.04426310338993978564e-15),
+)  # fmt: skip
+
+
+def _normal_quantile(p: np.ndarray) -> np.ndarray:
+    """The inverse of the standard normal distribution function, to about 1e-16 relative, of 0 < p < 1.
+
+    Source: Wichura, "Algorithm AS 241: the percentage points of the normal distribution", Applied Statistics 37, 1988.
+    """
+    q = p - 0.5
+    r = np.sqrt(-np.log(np.minimum(p, 1 - p)))
+    polynomial = np.polynomial.polynomial.polyval
+
+    def ratio(x: np.ndarray, coefficients: tuple) -> np.ndarray:
+        return polynomial(x, coefficients[0]) / polynomial(x, coefficients[1])
+
+    tail = np.copysign(np.where(r <= 5, ratio(r - 1.6, _TAIL), ratio(r - 5, _FAR)), q)
+    return np.where(np.abs(q) <= 0.425, q * ratio(0.180625 - q * q, _MIDDLE), tail)
 
 
 def orthogonal_(tensor: Tensor, gain: float = 1.0) -> Tensor:
@@ -209,6 +245,46 @@ def orthogonal_(tensor: Tensor, gain: float = 1.0) -> Tensor:
     q *= np.where(np.diag(r) < 0, -1.0, 1.0)
     matrix = q if rows >= columns else q.T
     return _fill(tensor, gain * matrix.reshape(tuple(tensor.shape)))
+
+
+def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
+    """Fill a convolution's weight (out, in, *kernel) so that it hands its inputs through: ones at the kernel's centre.
+
+    Parameters
+    ----------
+    tensor : Tensor
+        3 to 5 dimensions; the first a multiple of `groups`.
+    groups : int, default 1
+    """
+    if tensor.ndim not in (3, 4, 5):
+        raise ShapeError(f"dirac_: expected 3 to 5 dimensions, got shape {tuple(tensor.shape)}")
+    if tensor.shape[0] % groups:
+        raise ShapeError(f"dirac_: expected a first dim that is a multiple of groups={groups}, got {tensor.shape[0]}")
+    values = np.zeros(tensor.shape)
+    per_group = tensor.shape[0] // groups
+    centre = tuple(n // 2 for n in tensor.shape[2:])
+    for i in range(min(per_group, tensor.shape[1])):
+        where: Any = (slice(i, None, per_group), i, *centre)
+        values[where] = 1
+    return _fill(tensor, values)
+
+
+def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01) -> Tensor:
+    """Fill a matrix with normal numbers, then zero the share `sparsity` of each column (rounded up).
+
+    References
+    ----------
+    Martens, "Deep learning via Hessian-free optimization", ICML 2010.
+    """
+    if tensor.ndim != 2:
+        raise ShapeError(f"sparse_: expected a matrix, got shape {tuple(tensor.shape)}")
+    if not 0 <= sparsity <= 1:
+        raise ShapeError(f"sparse_: expected 0 <= sparsity <= 1, got {sparsity}")
+    rows, columns = tensor.shape
+    values = normal((rows, columns), 0.0, std, tensor.dtype)
+    order = np.argsort(uniform((rows, columns), 0.0, 1.0, "float64"), axis=0, kind="stable")
+    np.put_along_axis(values, order[: math.ceil(sparsity * rows)], 0, axis=0)
+    return _fill(tensor, values)
 
 
 def _fill(tensor: Tensor, values: np.ndarray) -> Tensor:

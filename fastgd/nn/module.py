@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, Self
 
 from .. import _core
 from .._core import DtypeError, NotOffered, ShapeError
+from ..autodiff import HookHandle
 from ..ops.registry import check_writable
 from ..tensor import Tensor, as_tensor, device
 from .parameter import Parameter
@@ -61,7 +62,66 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} does not define forward()")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.forward(*args, **kwargs)
+        hooks = self.__dict__.get("_hooks")
+        if not hooks:
+            return self.forward(*args, **kwargs)
+        for before, hook, with_kwargs in list(hooks.values()):
+            if before:
+                args, kwargs = self._run_before(hook, with_kwargs, args, kwargs)
+        result = self.forward(*args, **kwargs)
+        for before, hook, with_kwargs in list(hooks.values()):
+            if not before:
+                changed = hook(self, args, kwargs, result) if with_kwargs else hook(self, args, result)
+                result = result if changed is None else changed
+        return result
+
+    def _run_before(self, hook: Callable, with_kwargs: bool, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        changed = hook(self, args, kwargs) if with_kwargs else hook(self, args)
+        if changed is None:
+            return args, kwargs
+        if with_kwargs:
+            if not (isinstance(changed, tuple) and len(changed) == 2):
+                raise DtypeError(
+                    f"{type(self).__name__}: a forward pre-hook with kwargs must return None or (args, kwargs), "
+                    f"got {type(changed).__name__}"
+                )
+            return changed
+        return (changed if isinstance(changed, tuple) else (changed,)), kwargs
+
+    def _register_hook(self, before: bool, hook: Callable, prepend: bool, with_kwargs: bool) -> HookHandle:
+        table = self.__dict__.setdefault("_hooks", {})
+        handle = HookHandle(table, hook, (before, hook, bool(with_kwargs)))
+        if prepend:
+            rest = list(table.items())
+            table.clear()
+            table.update([rest[-1], *rest[:-1]])
+        return handle
+
+    def register_forward_pre_hook(
+        self, hook: Callable, *, prepend: bool = False, with_kwargs: bool = False
+    ) -> HookHandle:
+        """Calls ``hook(module, args)`` before each forward; what it returns, if anything, replaces the arguments.
+
+        With `with_kwargs` it is ``hook(module, args, kwargs)`` and may return ``(args, kwargs)``. Returns a handle
+        whose ``remove()`` takes it away.
+        """
+        return self._register_hook(True, hook, prepend, with_kwargs)
+
+    def register_forward_hook(
+        self, hook: Callable, *, prepend: bool = False, with_kwargs: bool = False, always_call: bool = False
+    ) -> HookHandle:
+        """Calls ``hook(module, args, result)`` after each forward; what it returns, if anything, replaces the result.
+
+        With `with_kwargs` it is ``hook(module, args, kwargs, result)``. Returns a handle whose ``remove()`` takes it
+        away.
+        """
+        if always_call:
+            raise NotOffered("register_forward_hook: always_call=True is not offered")
+        return self._register_hook(False, hook, prepend, with_kwargs)
+
+    def register_full_backward_hook(self, hook: Callable, prepend: bool = False) -> Any:
+        """Not offered: put a hook on the tensors themselves, ``tensor.register_hook``."""
+        raise NotOffered("register_full_backward_hook is not offered; use tensor.register_hook on inputs or results")
 
     # ---- attributes -------------------------------------------------------------------------
 
