@@ -1,10 +1,12 @@
 """Neural-network building blocks with the names of ``torch.nn``: what each file lists in its `__all__`."""
 # ruff: noqa: F403
 
-from . import activation, containers, dropout, functional, init, linear, loss, utils
+from . import activation, containers, dropout, embedding, functional, init, layer_norm, linear, loss, utils
 from .activation import *
 from .containers import *
 from .dropout import *
+from .embedding import *
+from .layer_norm import *
 from .linear import *
 from .loss import *
 from .module import Module
@@ -15,5 +17,7 @@ __all__ = ["Module", "Parameter", "functional", "init", "utils"]
 __all__ += activation.__all__
 __all__ += containers.__all__
 __all__ += dropout.__all__
+__all__ += embedding.__all__
+__all__ += layer_norm.__all__
 __all__ += linear.__all__
 __all__ += loss.__all__

@@ -4,12 +4,16 @@ They are those of ``fastgd.ops``, where each is declared once; here a family a l
 """
 
 from ..ops.elementwise import gelu, relu, sigmoid, silu, tanh
+from ..ops.embedding import embedding
+from ..ops.layer_norm import layer_norm, normalize, rms_norm
 from ..ops.loss import cross_entropy, mse_loss
 from ..ops.product import linear
 from ..ops.random import dropout
 from ..ops.rowwise import log_softmax, softmax
 
 __all__ = ["gelu", "relu", "sigmoid", "silu", "tanh"]
+__all__ += ["embedding"]
+__all__ += ["layer_norm", "normalize", "rms_norm"]
 __all__ += ["cross_entropy", "mse_loss"]
 __all__ += ["linear"]
 __all__ += ["dropout"]

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 from . import creation as _creation
 from . import elementwise as _elementwise
+from . import embedding as _embedding
+from . import layer_norm as _layer_norm
 from . import loss as _loss
 from . import optim as _optim
 from . import product as _product
@@ -14,6 +16,8 @@ from . import rowwise as _rowwise
 from . import shape as _shape
 from .creation import *
 from .elementwise import *
+from .embedding import *
+from .layer_norm import *
 from .loss import *
 from .optim import *
 from .product import *
@@ -25,6 +29,8 @@ from .shape import *
 FAMILIES = (
     _creation,
     _elementwise,
+    _embedding,
+    _layer_norm,
     _loss,
     _optim,
     _product,
