@@ -41,6 +41,7 @@ LEFT_OUT: dict[str, str] = {
 
 # PyTorch's table wraps some functions to have the differentiable argument first.
 WRAPPED = {
+    "nn.functional.embedding": lambda f: lambda weight, index, **options: f(index, weight, **options),
     "where": lambda f: lambda self, condition, other: f(condition, self, other),
 }
 
