@@ -1367,3 +1367,40 @@ def test_what_would_happen_while_recording_is_refused():
             gd.compile(f)(gd.ones(3))
         assert gd.random.get_state() == before
     assert o.param_groups[0]["lr"] == 1.0 and p.tolist() == [1.0] * 3
+
+
+@pytest.mark.parametrize("kind", ["step", "forward", "module"])
+def test_memory_goes_with_the_function_not_with_the_garbage_collector(kind):
+    """A loop that builds, trains and drops large networks must not pile them up."""
+
+    def build_and_drop():
+        model = nn.Sequential(nn.Linear(300, 300), nn.ReLU(), nn.Linear(300, 4))
+
+        def step(x):
+            loss = model(x).sum()
+            if kind == "forward":
+                return loss
+            loss.backward()
+            for p in model.parameters():
+                p.data.sub_(p.grad * 0.1)
+                p.grad = None
+            return loss
+
+        f = gd.compile(model if kind == "module" else step)
+        for rows in (2, 3):
+            for _ in range(11):  # call 10 records again
+                out = f(gd.ones(rows, 300))
+                if kind != "step":
+                    out.sum().backward()
+        nn.Linear(1, 1)  # a mutation: the next call records again
+        f(gd.ones(2, 300))
+
+    build_and_drop()  # what eager operations keep, once
+    gc.collect()
+    gc.disable()
+    try:
+        before = _core.alloc_live_bytes()
+        build_and_drop()
+        assert _core.alloc_live_bytes() - before < 300 * 300 * 4
+    finally:
+        gc.enable()

@@ -95,28 +95,37 @@ def _cut(backward: Backward, nodes: list[Node], seeds: list[Value], results: lis
     """Makes `nodes` a program of its own: values of the forward pass are replaced by inputs."""
     program = backward.program
     program.inputs = list(seeds)
-    here = {id(v) for n in nodes for v in n.outputs} | {id(v) for v in seeds}
-    replaced: dict[int, Value] = {}
-
-    def inside(v: Value) -> Value:
-        if id(v) in here or v.storage in (*PERSISTENT, "constant") or (v.storage == "host" and v.binding != "rng"):
-            return v
-        if id(v) not in replaced:
-            if v.producer is not None and v.producer.op.kind == "alias":  # reshapes are made again, not saved
-                source = inside(v.producer.inputs[0])
-                replaced[id(v)] = program.emit(v.producer.op, [source], v.producer.attrs)[0]
-            else:
-                new = Value(v.aval, "input", len(program.inputs))
-                new.owner = program
-                program.inputs.append(new)
-                replaced[id(v)] = new
-                backward.sources.append(_source(backward, v, outputs))
-        return replaced[id(v)]
-
+    border = _Border(backward, {id(v) for n in nodes for v in n.outputs} | {id(v) for v in seeds}, outputs)
     for node in nodes:
-        node.inputs = [inside(v) for v in node.inputs]
-    program.outputs = [inside(v) for v in results]
+        node.inputs = [border.inside(v) for v in node.inputs]
+    program.outputs = [border.inside(v) for v in results]
     program.nodes += nodes
+
+
+class _Border:
+    """What stands in the backward program for a value of the forward program."""
+
+    def __init__(self, backward: Backward, here: set[int], outputs: list[Value]) -> None:
+        self.backward, self.here, self.outputs = backward, here, outputs
+        self.replaced: dict[int, Value] = {}
+
+    def inside(self, v: Value) -> Value:
+        fixed = v.storage in (*PERSISTENT, "constant") or (v.storage == "host" and v.binding != "rng")
+        if fixed or id(v) in self.here:
+            return v
+        if id(v) not in self.replaced:
+            self.replaced[id(v)] = self._stand_in(v)
+        return self.replaced[id(v)]
+
+    def _stand_in(self, v: Value) -> Value:
+        program = self.backward.program
+        if v.producer is not None and v.producer.op.kind == "alias":  # reshapes are made again, not saved
+            return program.emit(v.producer.op, [self.inside(v.producer.inputs[0])], v.producer.attrs)[0]
+        new = Value(v.aval, "input", len(program.inputs))
+        new.owner = program
+        program.inputs.append(new)
+        self.backward.sources.append(_source(self.backward, v, self.outputs))
+        return new
 
 
 def _source(backward: Backward, v: Value, outputs: list[Value]) -> tuple[str, int]:

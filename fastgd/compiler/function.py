@@ -89,6 +89,15 @@ class Recording:
         if self.backward:
             self.lines += self.backward.program.fingerprint(made_after)
 
+    def release(self) -> None:
+        """Lets go of the tensors that were captured; only `lines` can be used afterwards."""
+        self.program.release()
+        if self.backward:
+            self.backward.program.release()
+        for held in self.trace.captured.values():  # one that was only read or only written is in no node
+            for v in (held.entry, held.current):
+                v.binding = v.producer = v.owner = None
+
     def difference(self, other: Recording) -> str | None:
         """The first operation in which two recordings differ, in words."""
         for i, (a, b) in enumerate(zip(self.lines, other.lines, strict=False)):
@@ -148,6 +157,10 @@ class CompiledFunction:
         self._names_in, self._names, self._cells = _references(function)
         functools.update_wrapper(self, function, updated=())
 
+    def __del__(self) -> None:
+        for recording in self.__dict__.get("_recordings", {}).values():
+            recording.release()
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or name == "_function":
             raise AttributeError(name)
@@ -203,6 +216,7 @@ class CompiledFunction:
                 continue
             if replay.stale:
                 again = self._record(flat, None, layout)
+                again.release()
                 if self._recordings[id(replay)].difference(again):
                     continue
                 replay.refresh()
@@ -219,8 +233,10 @@ class CompiledFunction:
     def _build(self, flat: tuple, layout: Any, rebuild: Any, tensors: list) -> Any:
         first = self._record(flat, rebuild, layout)
         recording = self._record(flat, rebuild, layout)
+        first.release()
         difference = first.difference(recording)
         if difference:
+            recording.release()
             raise FastgdError(
                 "compile: the function does different things when it is recorded twice; it must not depend on "
                 f"counters, time or random choices of its own. {difference}"
@@ -245,16 +261,17 @@ class CompiledFunction:
                 "change at every call should be tensors, and batches should have one size",
                 stacklevel=4,
             )
-            del self._recordings[id(self._plans.pop(0))]
+            self._recordings.pop(id(self._plans.pop(0))).release()
         return replay
 
     def _check_again(self, replay: Any, flat: tuple, rebuild: Any) -> None:
         """Catches what the guards do not cover; see the text of this module."""
         again = self._record(flat, rebuild, replay.output_tree[1])
+        again.release()
         difference = self._recordings[id(replay)].difference(again)
         if difference:
             self._plans.remove(replay)
-            del self._recordings[id(replay)]
+            self._recordings.pop(id(replay)).release()
             self._last = None
             raise FastgdError(
                 "compile: the function has changed in a way that is not guarded (see fastgd.compile's documentation). "

@@ -97,6 +97,16 @@ class Program:
         self.nodes.append(node)
         return node.outputs
 
+    def release(self) -> None:
+        """Unties values and nodes, which refer to each other: else what values are bound to (parameters, optimizer
+        state) would stay in memory until the garbage collector comes by.  The program is of no use afterwards."""
+        for node in self.nodes:
+            for v in (*node.inputs, *node.outputs):
+                v.binding = v.producer = v.owner = None
+        for v in (*self.inputs, *self.outputs):
+            v.binding = v.producer = v.owner = None
+        self.nodes, self.inputs, self.outputs = [], [], []
+
     def fingerprint(self, made_after: int) -> list[tuple]:
         """One line per node, equal for equal programs over equal bindings.
 
