@@ -1404,3 +1404,16 @@ def test_memory_goes_with_the_function_not_with_the_garbage_collector(kind):
         assert _core.alloc_live_bytes() - before < 300 * 300 * 4
     finally:
         gc.enable()
+
+
+def test_the_derivative_of_an_activation_joins_the_product_before_it_also_in_three_dims():
+    first, second = nn.Linear(6, 8), nn.Linear(8, 5)
+
+    @gd.compile
+    def step(x):
+        loss = second(F.relu(first(x))).sum()
+        loss.backward()
+        return loss
+
+    step(gd.ones((2, 3, 6)))
+    assert "[gemm + relu_bwd]" in step.explain()

@@ -154,7 +154,8 @@ def _expand_linear_bwd(g: Tensor, x: Tensor, w: Tensor, *needs: bool) -> Any:
     rows, x_rows = (reshape(t, (-1, t.shape[-1])) for t in (g, x))
     results = []
     if needs[0]:
-        results.append(reshape(gemm(rows, w), x.shape))
+        # in the shape of x, so that what comes next (an activation's derivative) joins the product
+        results.append(gemm(g, w) if g.ndim > 1 else reshape(gemm(rows, w), x.shape))
     if needs[1]:
         results.append(gemm(rows, x_rows, True, False))
     if len(needs) > 2 and needs[2]:
