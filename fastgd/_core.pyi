@@ -104,9 +104,18 @@ class EagerPlan:
     ) -> None: ...
     def run(self, cls: type, inputs: tuple[Any, ...], out: tuple[Any, ...] | None = None) -> Any: ...
 
+class CompiledCall:
+    _function: Any
+    _lock: Exclusive
+    _last: Replay | None
+    _calls: int
+    _check_at: int
+    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+    def _ready(self, args: tuple, kwargs: dict) -> tuple[Replay, list]: ...
+
 class Replay:
     program: Any
-    output_tree: Any
+    output_tree: tuple
     backward: Any
     arena: Any
     arena_bytes: int

@@ -1020,16 +1020,24 @@ cdef class Exclusive:
         self.lock = _threading.Lock()
         self.owner = 0
 
-    def __enter__(self):
+    cdef int acquire(self) except -1:
         cdef long me = PyThread_get_thread_ident()
         if self.owner == me:
             raise FastgdError(f"compile: {self.name} was called again while it was running in the same thread")
         self.lock.acquire()
         self.owner = me
+        return 0
 
-    def __exit__(self, kind, value, trace):
+    cdef int release(self) except -1:
         self.owner = 0
         self.lock.release()
+        return 0
+
+    def __enter__(self):
+        self.acquire()
+
+    def __exit__(self, kind, value, trace):
+        self.release()
 
 
 # ---- compiled functions --------------------------------------------------------------------------
@@ -1067,7 +1075,7 @@ cdef class Replay:
     cdef list arena_slots             # (slot, offset)
     cdef readonly int64_t arena_bytes
     cdef readonly object program
-    cdef public object output_tree
+    cdef public tuple output_tree     # structures of the result and of the arguments; None for plain arguments
     cdef public object backward       # of a compiled forward pass: compiler.backward.BackwardPlan, or None
     cdef object __weakref__
     cdef object tensor_class
@@ -1288,6 +1296,50 @@ cdef class Replay:
         if failure is not None:
             raise failure
         return results
+
+
+cdef class CompiledCall:
+    """The call of a compiled function: the steady state is here, everything else in `_ready` of the subclass.
+
+    _last is the plan of the last call; it serves again if nothing was mutated, it is not yet time to record the
+    function again (call number _check_at), and its guards hold."""
+    cdef public object _function
+    cdef public Exclusive _lock
+    cdef public Replay _last
+    cdef public int64_t _calls, _check_at
+
+    def __call__(self, *args, **kwargs):
+        cdef Replay replay
+        cdef list tensors = [], results
+        if fgd_tracing:                 # inside another compiled function: part of its program
+            return self._function(*args, **kwargs)
+        self._lock.acquire()
+        try:
+            replay = self._last
+            if (replay is not None and not kwargs and replay.mutations == _mutations and replay.output_tree[1] is None
+                    and self._calls + 1 < self._check_at and replay.matches(args, tensors)):
+                self._calls += 1
+            else:
+                replay, tensors = self._ready(args, kwargs)
+            results = replay.run(tensors)
+        finally:
+            self._lock.release()
+        if replay.backward is not None:
+            replay.backward.attach(tensors, results)
+        return unflatten(<tuple>replay.output_tree[0], results)
+
+
+cdef object unflatten(tuple tree, list results):
+    """A result of its recorded structure: see compiler/function.py, _flatten."""
+    kind = tree[0]
+    if kind == "tensor":
+        return results[<Py_ssize_t>tree[1]]
+    if kind == "value":
+        return tree[1]
+    if kind == "dict":
+        return {k: unflatten(v, results) for k, v in tree[1:]}
+    items = [unflatten(x, results) for x in tree[1:]]
+    return items if kind == "list" else tuple(items)
 
 
 cdef object _EMPTY = object()

@@ -29,7 +29,7 @@ from .program import PERSISTENT, Program
 from .trace import Trace
 
 MAX_PLANS = 16
-RECORD_AGAIN = frozenset(10**k for k in range(1, 10))  # calls at which a function is recorded again
+RECORD_AGAIN = tuple(10**k for k in range(1, 19))  # calls at which a function is recorded again
 
 
 _locks: weakref.WeakSet = weakref.WeakSet()
@@ -128,7 +128,7 @@ def _line(line: tuple) -> str:
     return f"{line[0]}{line[1] if line[1] else ''}({shapes})"
 
 
-class CompiledFunction:
+class CompiledFunction(_core.CompiledCall):
     """What `fastgd.compile` returns; call it as the function.
 
     Methods
@@ -147,8 +147,6 @@ class CompiledFunction:
         self._function = function
         self._plans: list[_core.Replay] = []
         self._recordings: dict[int, Recording] = {}
-        self._last: Any = None
-        self._calls = 0
         self._arena: Any = None
         self._bound: weakref.WeakSet = weakref.WeakSet()  # plans that use the arena
         self._name = getattr(function, "__name__", type(function).__name__)
@@ -169,23 +167,13 @@ class CompiledFunction:
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else types.MethodType(self, instance)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if _core.is_tracing():  # inside another compiled function: part of its program
-            return self._function(*args, **kwargs)
-        with self._lock:
-            replay, tensors = self._ready(args, kwargs)
-            results = replay.run(tensors)
-        backward = replay.backward
-        if backward is not None:
-            backward.attach(tensors, results)
-        return _unflatten(replay.output_tree[0], results)
-
     def _ready(self, args: tuple, kwargs: dict) -> tuple[Any, list]:
         """The plan for these arguments, recorded if there is none, and the tensors to bind."""
         flat, rebuild, layout = (args, None, None) if not kwargs else _flat_arguments(args, kwargs)
         tensors: list = []
         replay = self._last
         self._calls += 1
+        self._check_at = min(k for k in RECORD_AGAIN if k > self._calls)
         if (
             replay is not None
             and not replay.stale
@@ -476,18 +464,6 @@ def _flatten(result: Any, tensors: list[Tensor]) -> Any:
         "compile: a compiled function returns tensors, numbers, and lists, tuples or dicts of them, "
         f"got {type(result).__name__}"
     )
-
-
-def _unflatten(tree: Any, results: list[Tensor]) -> Any:
-    kind = tree[0]
-    if kind == "tensor":
-        return results[tree[1]]
-    if kind == "value":
-        return tree[1]
-    if kind == "dict":
-        return {k: _unflatten(v, results) for k, v in tree[1:]}
-    items = [_unflatten(x, results) for x in tree[1:]]
-    return items if kind == "list" else tuple(items)
 
 
 def _references(function: Callable) -> tuple[dict, tuple, tuple]:
