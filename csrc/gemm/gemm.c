@@ -9,7 +9,7 @@
  * Assumes c does not overlap a, b or the epilogue's inputs (but an epilogue output may be c
  * itself); element alignment suffices.
  */
-#include "gemm.h"
+#include "panels.h"
 #include "../kernels/tile.h"
 
 #define G(name) FGD_T_FN(FGD_CAT(gemm_, name))
@@ -539,6 +539,28 @@ FGD_RUN(gemm)
     }
 }
 
+/* ---- for other kernels, see panels.h ---------------------------------------------------------- */
+
+gemm_tile_size panel_tile_of(void)
+{
+    return (gemm_tile_size){ MICRO_MR, MICRO_NR };
+}
+
+void panel_multiply(int64_t rows, int64_t cols, int64_t kc, const T *a, int64_t a_rs, int64_t a_cs, const T *b,
+               int64_t b_rs, T *c, int64_t c_rs, int accumulate)
+{
+    const int vecs = (int)G(ceil_div)(cols, MICRO_LANES);
+    G(micro_table)[rows - 1][vecs - 1](kc, a, a_rs, a_cs, b, b_rs, c, c_rs, cols, accumulate);
+}
+
+void panel_pack(T *dst, int64_t width, const T *src, int64_t count, int64_t across, int64_t k, int64_t along)
+{
+    G(pack_panel)(dst, width, src, count, across, k, along);
+}
+
+#undef panel_tile_of
+#undef panel_multiply
+#undef panel_pack
 #undef GEMM_SMALL
 #undef GEMM_ITEM_WORK
 #undef GEMM_MAX_ITEMS

@@ -46,4 +46,9 @@ typedef struct gemm_cut {
     int64_t strip_bytes, total_bytes;/* of thread scratch                                      */
 } gemm_cut;
 
+/* The micro-kernel's tile, for those who bring their own packing (panels.h). */
+typedef struct gemm_tile_size {
+    int64_t rows, cols;
+} gemm_tile_size;
+
 #endif
