@@ -58,8 +58,9 @@ const char *fgd_cpu_features(void);             /* space separated, for show_con
 
 #define FGD_MAX_DIMS 8       /* of a tensor                                                     */
 #define FGD_LOOP_DIMS 6      /* of an iteration space after collapsing                          */
-#define FGD_MAX_PHASES 3
-#define FGD_HYPER 8          /* doubles in an optimizer group's row of hyper-parameters             */
+#define FGD_MAX_PHASES 4
+#define FGD_HYPER 12         /* doubles in an optimizer group's row of hyper-parameters         */
+#define FGD_RECORD 4         /* doubles in a parameter's record: its step count, the rule's own  */
 
 /* How one instruction is cut into work.  The cut depends on the arguments (shapes) alone, never
  * on the number of threads: a unit always computes the same numbers in the same order, and a

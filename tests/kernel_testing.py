@@ -1,5 +1,7 @@
 """What the tests of single kernels share: every tier of this CPU, several thread counts, awkward addresses."""
 
+from contextlib import contextmanager
+
 import numpy as np
 
 from fastgd import _core
@@ -19,6 +21,18 @@ def _usable_tiers():
 
 
 TIERS = _usable_tiers()
+
+
+@contextmanager
+def selected_tier(name):
+    """Runs the block on another tier."""
+    before = _core.current_tier()
+    _core.select_tier(name)
+    try:
+        yield
+    finally:
+        _core.select_tier(before)
+
 
 FLOATS = {"f32": np.float32, "f64": np.float64}
 THREADS = (1, 2, 3, 7)

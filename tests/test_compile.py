@@ -730,7 +730,7 @@ def test_explain_and_memory():
     n = sum(p.numel() for p in run.model.parameters())
     parameters = list(run.model.parameters())
     assert facts["outputs"] == 4
-    assert facts["persistent"] == 4 * 3 * n + 8 * len(parameters)  # values, two moments, step counts
+    assert facts["persistent"] == 4 * 3 * n + 4 * 8 * len(parameters)  # values, two moments, records (step counts)
     assert 0 < facts["arena"] < 40 * BATCH * HIDDEN * 4 + 4 * 4 * n
     assert facts["peak"] == sum(facts[k] for k in ("arena", "outputs", "persistent", "scratch"))
     before = run.bits()

@@ -401,6 +401,14 @@ OPTIMIZERS = {
     "momentum": lambda p: optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True),
     "adam": lambda p: optim.Adam(p, lr=0.1, amsgrad=True),
     "adamw": lambda p: optim.AdamW(p, lr=0.1),
+    "nadam": lambda p: optim.NAdam(p, lr=0.1),
+    "radam": lambda p: optim.RAdam(p, lr=0.1),
+    "adamax": lambda p: optim.Adamax(p, lr=0.1),
+    "adagrad": lambda p: optim.Adagrad(p, lr=0.1),
+    "adadelta": lambda p: optim.Adadelta(p, lr=0.1),
+    "rmsprop": lambda p: optim.RMSprop(p, lr=0.1, momentum=0.9, centered=True),
+    "rprop": lambda p: optim.Rprop(p, lr=0.1),
+    "asgd": lambda p: optim.ASGD(p, lr=0.1, t0=1),
 }
 
 

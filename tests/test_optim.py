@@ -235,9 +235,9 @@ def test_looking_at_a_step_does_not_count_as_one():
     x = np.ones(4, np.float32)
     step(x), step(x)
     optimizer.param_groups[0]["momentum"] = 0.9
-    before = optimizer._steps.tolist()
+    before = optimizer._records.tolist()
     step.explain(x)
-    assert optimizer._steps.tolist() == before
+    assert optimizer._records.tolist() == before
     step(x)
     assert optimizer.state[p]["step"] == 1
 

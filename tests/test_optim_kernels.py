@@ -1,15 +1,16 @@
-"""sgd_step, adam_step, grad_norm and scale_all against float64 loops written from the published formulas.
+"""Optimizer steps, grad_norm and scale_all; sgd and adam against float64 loops written from the published formulas.
 
 Momentum: Sutskever et al. 2013 in the form of torch.optim.SGD; Adam: Kingma & Ba 2015, algorithm 1;
 AMSGrad: Reddi et al. 2018; AdamW: Loshchilov & Hutter 2019, algorithm 2."""
 
 import numpy as np
 import pytest
-from kernel_testing import FLOATS, guarded, same_bits_at_any_thread_count, unaligned
+from kernel_testing import FLOATS, guarded, same_bits_at_any_thread_count, selected_tier, unaligned
 
 from fastgd import _core
 
-HYPER = 8
+HYPER, RECORD = 12, 4  # FGD_HYPER, FGD_RECORD
+MAXIMIZE, DECOUPLED = 256, 512
 # After all steps, relative to the largest element.  0.999 rounds to float32 with an error of 2e-8 in each step.
 TOLERANCE = {"f32": 5e-6, "f64": 1e-12}
 SMALL = [13 * 32, 32, 1024, 32, 64, 2]  # the 13-32-32-2 network
@@ -43,7 +44,8 @@ class Run:
         for row, values in zip(self.groups, groups, strict=True):
             row[: len(values)] = values
         self.group_of = group_of or [0] * len(lengths)
-        self.steps = np.zeros(len(lengths), np.int64)
+        self.records = np.zeros((len(lengths), RECORD))
+        self.steps = self.records[:, 0]
         self.reference = [(a.astype(np.float64), *(np.zeros(a.size) for _ in range(states))) for a in start]
         self.tail = [w for s, n in enumerate(lengths) for w in (n, self.group_of[s], s)]
 
@@ -51,7 +53,7 @@ class Run:
         return [self.rng.normal(size=n).astype(FLOATS[self.dtype]) for n in self.lengths]
 
     def step(self, kernel, gradients, flags, scale=None):
-        operands = [self.groups, self.steps]
+        operands = [self.groups, self.records]
         if scale is not None:
             operands.append(np.array([scale], FLOATS[self.dtype]))
         operands += self.p + gradients + [a for state in self.states for a in state]
@@ -67,7 +69,7 @@ class Run:
                 assert error < TOLERANCE[self.dtype], (s, error)
 
 
-def sgd_reference(p, buf, g, step, lr, momentum, dampening, weight_decay, nesterov, maximize):
+def sgd_reference(p, buf, g, step, lr, weight_decay, momentum, dampening, nesterov, maximize):
     """step counts from 0."""
     g = (-g if maximize else g) + weight_decay * p
     if momentum:
@@ -76,7 +78,7 @@ def sgd_reference(p, buf, g, step, lr, momentum, dampening, weight_decay, nester
     return p - lr * g, buf
 
 
-def adam_reference(p, m, v, vmax, g, step, lr, beta1, beta2, eps, weight_decay, amsgrad, maximize, decoupled):
+def adam_reference(p, m, v, vmax, g, step, lr, weight_decay, beta1, beta2, eps, amsgrad, maximize, decoupled):
     """step counts from 1."""
     g = -g if maximize else g
     if decoupled:
@@ -90,14 +92,14 @@ def adam_reference(p, m, v, vmax, g, step, lr, beta1, beta2, eps, weight_decay, 
     return p - lr * (m / (1 - beta1**step)) / (np.sqrt(v_hat) + eps), m, v, vmax
 
 
+# lr, weight_decay, momentum, dampening; flags 1 momentum, 2 nesterov
 SGD_CASES = [
     (0.1, 0.0, 0.0, 0.0, 0),
-    (0.1, 0.0, 0.0, 0.01, 2),
-    (0.05, 0.9, 0.0, 0.0, 4),
-    (0.05, 0.9, 0.1, 0.01, 4),
-    (0.05, 0.9, 0.0, 0.01, 5),
-    (0.05, 0.9, 0.3, 0.001, 6),
-    (0.05, 0.0, 0.0, 0.0, 4),
+    (0.1, 0.01, 0.0, 0.0, MAXIMIZE),
+    (0.05, 0.0, 0.9, 0.0, 1),
+    (0.05, 0.01, 0.9, 0.1, 1),
+    (0.05, 0.01, 0.9, 0.0, 3),
+    (0.05, 0.001, 0.9, 0.3, 1 | MAXIMIZE),
 ]
 
 
@@ -106,27 +108,28 @@ SGD_CASES = [
 @pytest.mark.parametrize("lengths", [SMALL, ODD, LARGE], ids=["small", "odd", "large"])
 def test_sgd(tier, lengths, case, dtype):
     *hyper, flags = case
-    run = Run(lengths, dtype, 1 if flags & 4 else 0, [hyper])
+    run = Run(lengths, dtype, flags & 1, [hyper])
     n_steps = 10 if lengths is LARGE else 100
     for step in range(n_steps):
         gradients = run.gradients()
         run.step("sgd", gradients, flags)
         for s, g in enumerate(gradients):
             p, *buf = run.reference[s]
-            p, new = sgd_reference(p, *(buf or [None]), g.astype(np.float64), step, *hyper, flags & 1, flags & 2)
+            p, new = sgd_reference(p, *(buf or [None]), g.astype(np.float64), step, *hyper, flags & 2, flags & MAXIMIZE)
             run.reference[s] = (p, new) if buf else (p,)
     run.compare()
     assert (run.steps == n_steps).all()
 
 
+# lr, weight_decay, beta1, beta2, eps; flags 1 amsgrad
 ADAM_CASES = [
-    (1e-2, 0.9, 0.999, 1e-8, 0.0, 0),
-    (1e-2, 0.9, 0.999, 1e-8, 0.05, 0),
-    (1e-2, 0.9, 0.999, 1e-8, 0.05, 4),
-    (1e-2, 0.9, 0.95, 1e-6, 0.1, 5),
-    (1e-2, 0.8, 0.99, 1e-3, 0.1, 7),
-    (1e-2, 0.0, 0.99, 1e-8, 0.0, 2),
-    (1e-2, 0.3, 0.9, 1e-8, 0.01, 1),
+    (1e-2, 0.0, 0.9, 0.999, 1e-8, 0),
+    (1e-2, 0.05, 0.9, 0.999, 1e-8, 0),
+    (1e-2, 0.05, 0.9, 0.999, 1e-8, DECOUPLED),
+    (1e-2, 0.1, 0.9, 0.95, 1e-6, 1 | DECOUPLED),
+    (1e-2, 0.1, 0.8, 0.99, 1e-3, 1 | DECOUPLED | MAXIMIZE),
+    (1e-2, 0.0, 0.0, 0.99, 1e-8, MAXIMIZE),
+    (1e-2, 0.01, 0.3, 0.9, 1e-8, 1),
 ]
 
 
@@ -142,9 +145,8 @@ def test_adam(tier, lengths, case, dtype):
         run.step("adam", gradients, flags)
         for s, g in enumerate(gradients):
             p, m, v, *vmax = run.reference[s]
-            state = adam_reference(
-                p, m, v, vmax[0] if vmax else 0, g.astype(np.float64), step, *hyper, flags & 1, flags & 2, flags & 4
-            )
+            options = flags & 1, flags & MAXIMIZE, flags & DECOUPLED
+            state = adam_reference(p, m, v, vmax[0] if vmax else 0, g.astype(np.float64), step, *hyper, *options)
             run.reference[s] = state[: 3 + len(vmax)]
     run.compare()
     assert (run.steps == n_steps).all()
@@ -154,8 +156,8 @@ def test_adam(tier, lengths, case, dtype):
 def test_groups_steps_and_scale(tier, kernel):
     """Segments of two groups, some of them ahead of others, and a gradient scale that is not exact."""
     groups = {
-        "sgd": [(0.1, 0.9, 0.5, 0.0), (0.01, 0.5, 0.0, 0.1)],
-        "adam": [(1e-2, 0.9, 0.999, 1e-8, 0.1), (1e-3, 0.7, 0.9, 1e-6, 0.0)],
+        "sgd": [(0.1, 0.0, 0.9, 0.5), (0.01, 0.1, 0.5, 0.0)],
+        "adam": [(1e-2, 0.1, 0.9, 0.999, 1e-8), (1e-3, 0.0, 0.7, 0.9, 1e-6)],
     }[kernel]
     lengths = [40, 100, 7, 300, 5]
     run = Run(lengths, "f64", 1 if kernel == "sgd" else 2, groups, group_of=[0, 1, 1, 0, 0])
@@ -163,48 +165,87 @@ def test_groups_steps_and_scale(tier, kernel):
     scale = 0.3
     for step in range(20):
         gradients = run.gradients()
-        run.step(kernel, gradients, 4, scale)
+        run.step(kernel, gradients, 1 if kernel == "sgd" else DECOUPLED, scale)
         for s, g in enumerate(gradients):
             hyper, n = groups[run.group_of[s]], start[s] + step
             if kernel == "sgd":
                 run.reference[s] = sgd_reference(*run.reference[s], scale * g, n, *hyper, 0, 0)
             else:
-                run.reference[s] = adam_reference(*run.reference[s], 0, scale * g, n + 1, *hyper, 0, 0, 4)[:3]
+                run.reference[s] = adam_reference(*run.reference[s], 0, scale * g, n + 1, *hyper, 0, 0, 1)[:3]
     run.compare()
     assert (run.steps == start + 20).all()
 
 
+#: Every rule: state buffers with all flags set, those flags, and hyper-parameters after lr and weight_decay.
+RULES = {
+    "sgd": (1, 3, (0.9, 0.0)),
+    "adam": (3, 1, (0.9, 0.99, 1e-8)),
+    "nadam": (2, 0, (0.9, 0.99, 1e-8, 4e-3)),
+    "adamax": (2, 0, (0.9, 0.99, 1e-8)),
+    "adagrad": (1, 0, (0.01, 0.1, 1e-10)),
+    "adadelta": (2, 0, (0.9, 1e-6)),
+    "rmsprop": (3, 3, (0.99, 1e-8, 0.9)),
+    "rprop": (2, 0, (0.5, 1.2, 1e-6, 50.0)),
+    "asgd": (1, 0, (1e-4, 0.75, 1.0)),
+}
+
+
+def test_every_rule_is_here():
+    assert {f"{name}_step_{d}" for name in RULES for d in FLOATS} == {k for k in _core.kernels() if "_step_f" in k}
+
+
+def run_rule(kernel, lengths, dtype, steps=3, decay=0.1):
+    states, flags, hyper = RULES[kernel]
+    run = Run(lengths, dtype, states, [(0.01, decay, *hyper)])
+    for _ in range(steps):
+        run.step(kernel, run.gradients(), flags)
+    return run
+
+
 @pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("kernel", ["sgd", "adam"])
+@pytest.mark.parametrize("kernel", RULES)
 def test_same_bits_however_the_segments_are_cut(tier, kernel, dtype):
     def compute():
-        run = Run(LARGE, dtype, 1 if kernel == "sgd" else 2, [(0.01, 0.9, 0.99, 1e-3, 0.1)])
-        for _ in range(3):
-            run.step(kernel, run.gradients(), 4)
-        return [a for arrays in (run.p, *run.states, [run.steps]) for a in arrays]
+        run = run_rule(kernel, LARGE, dtype)
+        return [a for arrays in (run.p, *run.states, [run.records]) for a in arrays]
 
     same_bits_at_any_thread_count(compute)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("kernel", RULES)
+@pytest.mark.parametrize("lengths", [ODD, LARGE], ids=["odd", "large"])
+def test_all_tiers_agree(tier, kernel, lengths, dtype):
+    """The formulas themselves are tested through the optimizers; here every tier, unaligned, in and across units,
+    against the numbers of the scalar tier."""
+    run = run_rule(kernel, lengths, dtype)
+    with selected_tier("scalar"):
+        scalar = run_rule(kernel, lengths, dtype)
+    assert any(np.any(state) for arrays in run.states for state in arrays) and np.all(run.steps == 3)
+    for got, want in zip([run.p, *run.states], [scalar.p, *scalar.states], strict=True):
+        for a, b in zip(got, want, strict=True):
+            assert np.abs(a - b).max(initial=0) <= TOLERANCE[dtype] * np.abs(b).max(initial=1)
 
 
 def test_a_segment_has_the_same_bits_in_any_company(tier):
     """Alone in one unit, or in the middle of a long list: elementwise updates do not depend on the cut."""
     results = []
     for before in ([], [20_000, 3]):
-        run = Run([*before, 30_001], "f32", 2, [(0.01, 0.9, 0.99, 1e-8, 0.1)])
+        run = Run([*before, 30_001], "f32", 2, [(0.01, 0.1, 0.9, 0.99, 1e-8)])
         rng = np.random.default_rng(9)
         run.p[-1][...] = rng.normal(size=30_001)
         gradients = run.gradients()
         gradients[-1][...] = rng.normal(size=30_001)
-        run.step("adam", gradients, 4)
+        run.step("adam", gradients, DECOUPLED)
         results.append(run.p[-1].tobytes())
     assert results[0] == results[1]
 
 
 def test_nonfinite_gradients_spread_only_to_their_element(tier):
-    run = Run([100], "f32", 2, [(0.01, 0.9, 0.99, 1e-8, 0.1)])
+    run = Run([100], "f32", 2, [(0.01, 0.1, 0.9, 0.99, 1e-8)])
     (g,) = run.gradients()
     g[[3, 50, 99]] = np.nan, np.inf, -np.inf
-    run.step("adam", [g], 4)
+    run.step("adam", [g], DECOUPLED)
     assert (np.flatnonzero(np.isnan(run.p[0])) == [3, 50, 99]).all()
 
 

@@ -1,394 +1,401 @@
-/* Optimizer steps, the global gradient norm and the scaling of gradients, each one call over a
- * list of buffers (segments).
+/* Elementwise optimizer rules: one pass over parameters, gradients and states.
  *
- *   SGD    g += wd p;  buf = momentum buf + (1 - dampening) g;  p -= lr (nesterov ? g + momentum buf : buf)
- *   Adam   m += (1 - beta1) (g - m);  v = beta2 v + (1 - beta2) g^2
- *          p -= lr / (1 - beta1^t) m / (sqrt(v) / sqrt(1 - beta2^t) + eps)
- *          weight decay joins g (Adam) or scales p by 1 - lr wd first (AdamW)
- *
- * Sources: Sutskever et al. 2013 (momentum), Kingma & Ba 2015 (Adam), Reddi et al. 2018 (AMSGrad),
- * Loshchilov & Hutter 2019 (decoupled decay); the details, such as the first momentum step that
- * skips dampening and AMSGrad over the raw v, are those of torch.optim.
- *
- * Everything that depends on hyper-parameters and step counts alone is a coefficient of the
- * segment: computed in float64, rounded to T once.  Large lists take two phases, coefficients
- * (which also counts the steps) then updates; small ones do both in one unit. */
-#include <math.h>
-#include "cut.h"
+ * A rule is its coefficients, computed in float64 from hyper-parameters and step count and rounded to T
+ * once, and its formula over a vector; optim_rule.inc makes the kernel of it.  t counts from 1, t == 1 finds
+ * all states zero, bc is a bias correction 1 - beta^t.  Where libraries differ, the formula is PyTorch's
+ * unless the flags say Optax or Keras. */
+#include "optim_parts.inc"
 
-#ifndef FASTGD_OPTIM_CUT
-#define FASTGD_OPTIM_CUT
-
-enum { SGD_NESTEROV = 1, SGD_MAXIMIZE = 2, SGD_MOMENTUM = 4 };
-enum { ADAM_AMSGRAD = 1, ADAM_MAXIMIZE = 2, ADAM_DECOUPLED = 4 };
-enum { HYPER_LR = 0 };
-enum { SGD_HYPER_MOMENTUM = 1, SGD_HYPER_DAMPENING, SGD_HYPER_DECAY };
-enum { ADAM_HYPER_BETA1 = 1, ADAM_HYPER_BETA2, ADAM_HYPER_EPS, ADAM_HYPER_DECAY };
-
-/* A row of an optimizer's table of segments. */
-enum { SEGMENT_LENGTH = 0, SEGMENT_GROUP, SEGMENT_STEP, SEGMENT_WORDS };
-
-/* Two phases when there is work for several units; coef_bytes for each segment are shared. */
-static void optim_prepare(const fgd_optimizer_args *a, int64_t itemsize, int64_t coef_bytes,
-                          int buffers, fgd_work *work)
-{
-    int64_t total = cut_total(a->tail, SEGMENT_WORDS, a->n_segments);
-    int64_t units = cut_ceil(total, FGD_UNIT_ELEMS);
-    double flops = 12.0 * (double)total, bytes = (double)total * itemsize * buffers;
-    if (units > 1) {
-        cut_two_phases(work, 1, units, coef_bytes * a->n_segments, flops, bytes);
-    } else {
-        cut_one_phase(work, 1, flops, bytes);
-        work->shared_bytes = coef_bytes * a->n_segments;
-    }
-}
-
-/* One phase does everything. */
-FGD_INLINE int optim_single(const fgd_optimizer_args *a)
-{
-    return cut_total(a->tail, SEGMENT_WORDS, a->n_segments) <= FGD_UNIT_ELEMS;
-}
+#ifndef FASTGD_OPTIM_RULES
+#define FASTGD_OPTIM_RULES
+/* Flags of single rules. */
+enum { SGD_BUFFER = 1, SGD_NESTEROV = 2 };
+enum { ADAM_AMSGRAD = 1, ADAM_RECTIFIED = 2 };
+enum { RMSPROP_MOMENTUM = 1, RMSPROP_CENTERED = 2 };
+/* Columns of their hyper-parameters. */
+enum { SGD_MOMENTUM = HYPER_OWN, SGD_DAMPENING };
+enum { ADAM_BETA1 = HYPER_OWN, ADAM_BETA2, ADAM_EPS, NADAM_MOMENTUM_DECAY };
+enum { ADAGRAD_LR_DECAY = HYPER_OWN, ADAGRAD_INITIAL, ADAGRAD_EPS };
+enum { ADADELTA_RHO = HYPER_OWN, ADADELTA_EPS };
+enum { RMSPROP_ALPHA = HYPER_OWN, RMSPROP_EPS, RMSPROP_MU };
+enum { RPROP_ETA_MINUS = HYPER_OWN, RPROP_ETA_PLUS, RPROP_MIN, RPROP_MAX };
+enum { ASGD_LAMBD = HYPER_OWN, ASGD_ALPHA, ASGD_T0 };
 #endif
 
-/* ---- coefficients ------------------------------------------------------------------------ */
+/* ---- sgd: Sutskever et al. 2013; torch.optim.SGD, whose first momentum step skips dampening ----
+ *
+ *   buf = momentum buf + (1 - dampening) g;  p -= lr (nesterov ? g + momentum buf : buf)
+ *   Keras: buf = momentum buf - lr g;        p += nesterov ? momentum buf - lr g : buf            */
 
 typedef struct FGD_T_FN(sgd_coef) {
-    T g_scale, weight_decay, momentum, g_weight, neg_lr;
+    T momentum, g_in, nesterov, g_out, b_out;   /* b = momentum b + g_in g;  p += g_out g + b_out b */
 } FGD_T_FN(sgd_coef);
 
+static void FGD_T_FN(sgd_coefs)(const optim_step *in, FGD_T_FN(sgd_coef) *c)
+{
+    const double momentum = in->hyper[SGD_MOMENTUM], lr = in->lr;
+    const int keras = (in->flags & OPTIM_KERAS) != 0, nesterov = (in->flags & SGD_NESTEROV) != 0;
+    const double damped = in->t == 1 || momentum == 0 ? 1 : 1 - in->hyper[SGD_DAMPENING];
+    c->momentum = (T)momentum;
+    c->g_in = (T)(keras ? -lr : damped);
+    c->g_out = (T)(nesterov || !(in->flags & SGD_BUFFER) ? -lr : 0);
+    c->nesterov = (T)nesterov;
+    c->b_out = (T)((keras ? 1 : -lr) * (nesterov ? momentum : 1));
+}
+
+FGD_INLINE vec FGD_T_FN(sgd_vector)(const FGD_T_FN(sgd_coef) *c, int64_t flags, vec p, vec g, vec *s)
+{
+    if (!(flags & SGD_BUFFER))
+        return V(fma)(V(set1)(c->g_out), g, p);
+    s[0] = V(fma)(V(set1)(c->g_in), g, V(mul)(s[0], V(set1)(c->momentum)));
+    if (c->nesterov != 0)
+        p = V(fma)(V(set1)(c->g_out), g, p);
+    return V(fma)(V(set1)(c->b_out), s[0], p);
+}
+
+#define RULE sgd
+#define RULE_BUFFERS 0
+#define RULE_OPTIONAL 1
+#define RULE_RECORD 0
+#define RULE_SUMS 0
+#include "optim_rule.inc"
+
+/* ---- adam: Kingma & Ba 2015; AMSGrad: Reddi et al. 2018; RAdam: Liu et al. 2020 ----------------
+ *
+ *   m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2
+ *   p -= lr / bc1 m / (sqrt(v) / sqrt(bc2) + eps)
+ *   Keras: eps beside sqrt(v).  AMSGrad: the largest v so far, in Optax the largest v / bc2.
+ *   RAdam: rectified once rho > 5 (Optax: >= 5) and then with eps beside sqrt(v) (Optax: as Adam);
+ *          before that p -= lr / bc1 m                                                            */
+
 typedef struct FGD_T_FN(adam_coef) {
-    T g_scale, weight_decay;    /* g = g_scale g + weight_decay p                                 */
-    T lerp, m_is_base;          /* m = base + lerp (other - base), base m or g                    */
-    T beta2, one_minus_beta2;
-    T inv_sqrt_bc2, eps;        /* denominator = sqrt(v) inv_sqrt_bc2 + eps                       */
-    T p_scale, neg_step;        /* p = p_scale p + neg_step m / denominator                       */
+    FGD_T_FN(ema) m;
+    FGD_T_FN(ema2) v;
+    T max_scale, v_scale, eps, neg_step;    /* p += neg_step m / (sqrt(max(v max_scale)) v_scale + eps) */
 } FGD_T_FN(adam_coef);
 
-static FGD_T_FN(sgd_coef) FGD_T_FN(sgd_coef_of)(const double *hyper, int64_t flags, int64_t steps,
-                                                T g_scale)
+/* The length of the approximated average, and its rectification, of RAdam: equations 5 and 7. */
+static inline double FGD_T_FN(radam_rectification)(const optim_step *in, double beta2, double bc2)
 {
-    int first = steps == 0;     /* the buffer starts as a copy of the gradient */
-    return (FGD_T_FN(sgd_coef)){
-        .g_scale = flags & SGD_MAXIMIZE ? -g_scale : g_scale,
-        .weight_decay = (T)hyper[SGD_HYPER_DECAY],
-        .momentum = (T)hyper[SGD_HYPER_MOMENTUM],
-        .g_weight = first ? 1 : (T)(1 - hyper[SGD_HYPER_DAMPENING]),
-        .neg_lr = (T)-hyper[HYPER_LR],
-    };
+    const double longest = 2 / (1 - beta2) - 1;
+    const double rho = longest - 2 * in->t * pow(beta2, in->t) / bc2;
+    if (in->flags & OPTIM_OPTAX ? rho < 5 : rho <= 5)
+        return 0;
+    return sqrt((rho - 4) * (rho - 2) * longest / ((longest - 4) * (longest - 2) * rho));
 }
 
-/* t counts from 1.  m + (1 - beta1) (g - m) loses g when beta1 is small, so that the
- * interpolation then starts from g, as torch.lerp does. */
-static FGD_T_FN(adam_coef) FGD_T_FN(adam_coef_of)(const double *hyper, int64_t flags, int64_t t,
-                                                  T g_scale)
+static void FGD_T_FN(adam_coefs)(const optim_step *in, FGD_T_FN(adam_coef) *c)
 {
-    double lr = hyper[HYPER_LR], decay = hyper[ADAM_HYPER_DECAY];
-    double beta1 = hyper[ADAM_HYPER_BETA1], beta2 = hyper[ADAM_HYPER_BETA2];
-    int from_m = 1 - beta1 < 0.5, decoupled = (flags & ADAM_DECOUPLED) != 0;
-    return (FGD_T_FN(adam_coef)){
-        .g_scale = flags & ADAM_MAXIMIZE ? -g_scale : g_scale,
-        .weight_decay = decoupled ? 0 : (T)decay,
-        .lerp = (T)(from_m ? 1 - beta1 : beta1),
-        .m_is_base = (T)from_m,
-        .beta2 = (T)beta2,
-        .one_minus_beta2 = (T)(1 - beta2),
-        .inv_sqrt_bc2 = (T)(1 / sqrt(1 - pow(beta2, (double)t))),
-        .eps = (T)hyper[ADAM_HYPER_EPS],
-        .p_scale = (T)(decoupled ? 1 - lr * decay : 1),
-        .neg_step = (T)(-lr / (1 - pow(beta1, (double)t))),
-    };
-}
-
-/* Phase 0.  Neighbours mostly share group and step, and then the coefficients too. */
-static void FGD_T_FN(sgd_coefs)(const fgd_optimizer_args *a, void *const *ptr,
-                                FGD_T_FN(sgd_coef) *coef)
-{
-    const double *groups = ptr[0];
-    int64_t *steps = ptr[1];
-    const T g_scale = a->has_scale ? *(const T *)ptr[2] : 1;
-    for (int64_t s = 0; s < a->n_segments; s++) {
-        const int64_t *row = a->tail + s * SEGMENT_WORDS;
-        coef[s] = FGD_T_FN(sgd_coef_of)(groups + row[SEGMENT_GROUP] * FGD_HYPER, a->flags,
-                                        steps[row[SEGMENT_STEP]]++, g_scale);
+    const double beta1 = in->hyper[ADAM_BETA1], beta2 = in->hyper[ADAM_BETA2], eps = in->hyper[ADAM_EPS];
+    const double bc1 = 1 - pow(beta1, in->t), bc2 = 1 - pow(beta2, in->t);
+    const int rectified = (in->flags & ADAM_RECTIFIED) != 0, optax = (in->flags & OPTIM_OPTAX) != 0;
+    const int eps_outside = in->flags & OPTIM_KERAS || (rectified && !optax);
+    double step = -in->lr / bc1, v_scale = 1 / sqrt(bc2), denominator_eps = eps;
+    if (eps_outside) {                  /* m / (sqrt(v) / sqrt(bc2) + eps / sqrt(bc2)) */
+        step *= sqrt(bc2);
+        v_scale = 1;
     }
-}
-
-static void FGD_T_FN(adam_coefs)(const fgd_optimizer_args *a, void *const *ptr,
-                                 FGD_T_FN(adam_coef) *coef)
-{
-    const double *groups = ptr[0];
-    int64_t *steps = ptr[1], last_group = -1, last_t = -1;
-    const T g_scale = a->has_scale ? *(const T *)ptr[2] : 1;
-    for (int64_t s = 0; s < a->n_segments; s++) {
-        const int64_t *row = a->tail + s * SEGMENT_WORDS;
-        int64_t group = row[SEGMENT_GROUP], t = ++steps[row[SEGMENT_STEP]];
-        coef[s] = group == last_group && t == last_t
-            ? coef[s - 1]
-            : FGD_T_FN(adam_coef_of)(groups + group * FGD_HYPER, a->flags, t, g_scale);
-        last_group = group;
-        last_t = t;
+    if (rectified) {
+        const double r = FGD_T_FN(radam_rectification)(in, beta2, bc2);
+        step = r == 0 ? -in->lr / bc1 : step * r;
+        v_scale = r == 0 ? 0 : v_scale;
+        denominator_eps = r == 0 ? 1 : eps;
     }
+    const int corrected = optax && in->flags & ADAM_AMSGRAD && !rectified;
+    c->m = FGD_T_FN(ema_of)(beta1);
+    c->v = FGD_T_FN(ema2_of)(beta2);
+    c->max_scale = (T)(corrected ? 1 / bc2 : 1);
+    c->v_scale = (T)(corrected ? 1 : v_scale);
+    c->eps = (T)denominator_eps;
+    c->neg_step = (T)step;
 }
 
-/* ---- updates ----------------------------------------------------------------------------- */
-
-/* One vector (n == LANES, a constant) or the rest of a piece. */
-FGD_INLINE vec FGD_T_FN(load_part)(const T *p, int64_t n)
+FGD_INLINE vec FGD_T_FN(adam_vector)(const FGD_T_FN(adam_coef) *c, int64_t flags, vec p, vec g, vec *s)
 {
-    return n == LANES ? V(load)(p) : V(load_n)(p, n);
+    s[0] = FGD_T_FN(ema_next)(c->m, s[0], g);
+    s[1] = FGD_T_FN(ema2_next)(c->v, s[1], g);
+    vec v = s[1];
+    if (flags & ADAM_AMSGRAD)
+        v = s[2] = V(max)(s[2], V(mul)(v, V(set1)(c->max_scale)));
+    vec denominator = V(fma)(V(sqrt)(v), V(set1)(c->v_scale), V(set1)(c->eps));
+    return V(add)(p, V(div)(V(mul)(V(set1)(c->neg_step), s[0]), denominator));
 }
 
-FGD_INLINE void FGD_T_FN(store_part)(T *p, vec v, int64_t n)
+#define RULE adam
+#define RULE_BUFFERS 2
+#define RULE_OPTIONAL 1
+#define RULE_RECORD 0
+#define RULE_SUMS 0
+#include "optim_rule.inc"
+
+/* ---- nadam: Dozat 2016 ------------------------------------------------------------------------
+ *
+ *   m, v as Adam;  mu_t = beta1 (1 - 0.96^(t momentum_decay) / 2);  M = mu_1 ... mu_t, kept in the record
+ *   p -= lr ((1 - mu_t) / (1 - M) g + mu_(t+1) / (1 - M mu_(t+1)) m) / (sqrt(v) / sqrt(bc2) + eps)
+ *   Keras: momentum_decay = 1.  Optax: mu_t = beta1 for all t.                                       */
+
+typedef struct FGD_T_FN(nadam_coef) {
+    FGD_T_FN(ema) m;
+    FGD_T_FN(ema2) v;
+    T v_scale, eps, g_step, m_step;
+} FGD_T_FN(nadam_coef);
+
+static void FGD_T_FN(nadam_coefs)(const optim_step *in, FGD_T_FN(nadam_coef) *c)
 {
-    if (n == LANES)
-        V(store)(p, v);
-    else
-        V(store_n)(p, v, n);
+    const double beta1 = in->hyper[ADAM_BETA1], beta2 = in->hyper[ADAM_BETA2], t = in->t;
+    const double rate = in->flags & OPTIM_KERAS ? 1 : in->hyper[NADAM_MOMENTUM_DECAY];
+    double *product = &in->record[1];
+    double now = beta1 * (1 - 0.5 * pow(0.96, t * rate)), next = beta1 * (1 - 0.5 * pow(0.96, (t + 1) * rate));
+    if (in->flags & OPTIM_OPTAX)
+        now = next = beta1;
+    *product = (t == 1 ? 1 : *product) * now;
+    c->m = FGD_T_FN(ema_of)(beta1);
+    c->v = FGD_T_FN(ema2_of)(beta2);
+    c->v_scale = (T)(1 / sqrt(1 - pow(beta2, t)));
+    c->eps = (T)in->hyper[ADAM_EPS];
+    c->g_step = (T)(-in->lr * (1 - now) / (1 - *product));
+    c->m_step = (T)(-in->lr * next / (1 - *product * next));
 }
 
-/* buf is NULL if the group has no momentum (a constant to the compiler). */
-FGD_INLINE void FGD_T_FN(sgd_vector)(const FGD_T_FN(sgd_coef) *c, int nesterov, T *p, const T *g,
-                                     T *buf, int64_t n)
+FGD_INLINE vec FGD_T_FN(nadam_vector)(const FGD_T_FN(nadam_coef) *c, int64_t flags, vec p, vec g, vec *s)
 {
-    const vec momentum = V(set1)(c->momentum);
-    vec param = FGD_T_FN(load_part)(p, n);
-    vec grad = V(mul)(FGD_T_FN(load_part)(g, n), V(set1)(c->g_scale));
-    if (c->weight_decay != 0)
-        grad = V(fma)(V(set1)(c->weight_decay), param, grad);
-    if (buf) {
-        vec b = V(mul)(FGD_T_FN(load_part)(buf, n), momentum);
-        b = V(fma)(V(set1)(c->g_weight), grad, b);
-        FGD_T_FN(store_part)(buf, b, n);
-        grad = nesterov ? V(fma)(momentum, b, grad) : b;
+    (void)flags;
+    s[0] = FGD_T_FN(ema_next)(c->m, s[0], g);
+    s[1] = FGD_T_FN(ema2_next)(c->v, s[1], g);
+    vec denominator = V(fma)(V(sqrt)(s[1]), V(set1)(c->v_scale), V(set1)(c->eps));
+    vec update = V(fma)(V(set1)(c->m_step), s[0], V(mul)(V(set1)(c->g_step), g));
+    return V(add)(p, V(div)(update, denominator));
+}
+
+#define RULE nadam
+#define RULE_BUFFERS 2
+#define RULE_OPTIONAL 0
+#define RULE_RECORD 1
+#define RULE_SUMS 0
+#include "optim_rule.inc"
+
+/* ---- adamax: Kingma & Ba 2015, algorithm 2 ------------------------------------------------------
+ *
+ *   u = max(beta2 u, |g| + eps);  p -= lr / bc1 m / u        Keras: eps beside u instead            */
+
+typedef struct FGD_T_FN(adamax_coef) {
+    FGD_T_FN(ema) m;
+    T beta2, eps_in, eps_out, neg_step;
+} FGD_T_FN(adamax_coef);
+
+static void FGD_T_FN(adamax_coefs)(const optim_step *in, FGD_T_FN(adamax_coef) *c)
+{
+    const int keras = (in->flags & OPTIM_KERAS) != 0;
+    c->m = FGD_T_FN(ema_of)(in->hyper[ADAM_BETA1]);
+    c->beta2 = (T)in->hyper[ADAM_BETA2];
+    c->eps_in = keras ? 0 : (T)in->hyper[ADAM_EPS];
+    c->eps_out = keras ? (T)in->hyper[ADAM_EPS] : 0;
+    c->neg_step = (T)(-in->lr / (1 - pow(in->hyper[ADAM_BETA1], in->t)));
+}
+
+FGD_INLINE vec FGD_T_FN(adamax_vector)(const FGD_T_FN(adamax_coef) *c, int64_t flags, vec p, vec g, vec *s)
+{
+    (void)flags;
+    s[0] = FGD_T_FN(ema_next)(c->m, s[0], g);
+    s[1] = V(max)(V(mul)(s[1], V(set1)(c->beta2)), V(add)(V(abs)(g), V(set1)(c->eps_in)));
+    vec update = V(div)(V(mul)(V(set1)(c->neg_step), s[0]), V(add)(s[1], V(set1)(c->eps_out)));
+    return V(add)(p, update);
+}
+
+#define RULE adamax
+#define RULE_BUFFERS 2
+#define RULE_OPTIONAL 0
+#define RULE_RECORD 0
+#define RULE_SUMS 0
+#include "optim_rule.inc"
+
+/* ---- adagrad: Duchi, Hazan, Singer 2011 -----------------------------------------------------------
+ *
+ *   sum += g^2;  p -= lr / (1 + (t - 1) lr_decay) g / (sqrt(sum) + eps)
+ *   Optax, Keras: g / sqrt(sum + eps); in Optax nothing moves while sum is zero                        */
+
+typedef struct FGD_T_FN(adagrad_coef) {
+    T initial, eps_in, eps_out, neg_step;
+} FGD_T_FN(adagrad_coef);
+
+static void FGD_T_FN(adagrad_coefs)(const optim_step *in, FGD_T_FN(adagrad_coef) *c)
+{
+    const int inside = (in->flags & (OPTIM_OPTAX | OPTIM_KERAS)) != 0;
+    c->initial = in->t == 1 ? (T)in->hyper[ADAGRAD_INITIAL] : 0;
+    c->eps_in = inside ? (T)in->hyper[ADAGRAD_EPS] : 0;
+    c->eps_out = inside ? 0 : (T)in->hyper[ADAGRAD_EPS];
+    c->neg_step = (T)(-in->lr / (1 + (in->t - 1) * in->hyper[ADAGRAD_LR_DECAY]));
+}
+
+FGD_INLINE vec FGD_T_FN(adagrad_vector)(const FGD_T_FN(adagrad_coef) *c, int64_t flags, vec p, vec g, vec *s)
+{
+    vec before = c->initial != 0 ? V(set1)(c->initial) : s[0];
+    s[0] = V(fma)(g, g, before);
+    vec denominator = V(add)(V(sqrt)(V(add)(s[0], V(set1)(c->eps_in))), V(set1)(c->eps_out));
+    vec update = V(div)(V(mul)(V(set1)(c->neg_step), g), denominator);
+    if (flags & OPTIM_OPTAX)
+        update = V(keep)(V(ne)(s[0], V(zero)()), update);
+    return V(add)(p, update);
+}
+
+#define RULE adagrad
+#define RULE_BUFFERS 1
+#define RULE_OPTIONAL 0
+#define RULE_RECORD 0
+#define RULE_SUMS 0
+#include "optim_rule.inc"
+
+/* ---- adadelta: Zeiler 2012, algorithm 1 -----------------------------------------------------------
+ *
+ *   v = rho v + (1 - rho) g^2;  d = sqrt(a + eps) / sqrt(v + eps) g;  a = rho a + (1 - rho) d^2;  p -= lr d  */
+
+typedef struct FGD_T_FN(adadelta_coef) {
+    FGD_T_FN(ema2) square;
+    T eps, neg_lr;
+} FGD_T_FN(adadelta_coef);
+
+static void FGD_T_FN(adadelta_coefs)(const optim_step *in, FGD_T_FN(adadelta_coef) *c)
+{
+    c->square = FGD_T_FN(ema2_of)(in->hyper[ADADELTA_RHO]);
+    c->eps = (T)in->hyper[ADADELTA_EPS];
+    c->neg_lr = (T)-in->lr;
+}
+
+FGD_INLINE vec FGD_T_FN(adadelta_vector)(const FGD_T_FN(adadelta_coef) *c, int64_t flags, vec p, vec g, vec *s)
+{
+    (void)flags;
+    s[0] = FGD_T_FN(ema2_next)(c->square, s[0], g);
+    vec eps = V(set1)(c->eps);
+    vec delta = V(mul)(V(div)(V(sqrt)(V(add)(s[1], eps)), V(sqrt)(V(add)(s[0], eps))), g);
+    s[1] = FGD_T_FN(ema2_next)(c->square, s[1], delta);
+    return V(fma)(V(set1)(c->neg_lr), delta, p);
+}
+
+#define RULE adadelta
+#define RULE_BUFFERS 2
+#define RULE_OPTIONAL 0
+#define RULE_RECORD 0
+#define RULE_SUMS 0
+#include "optim_rule.inc"
+
+/* ---- rmsprop: Hinton's lecture 6e, 2012; centered: Graves 2013 --------------------------------------
+ *
+ *   v = alpha v + (1 - alpha) g^2;  u = g / (sqrt(v) + eps), centered g / (sqrt(v - a^2) + eps) with a the mean of g
+ *   p -= lr u, or with momentum buf = momentum buf + u;  p -= lr buf
+ *   Optax, Keras: eps inside the root and lr inside the buffer                                            */
+
+typedef struct FGD_T_FN(rmsprop_coef) {
+    FGD_T_FN(ema2) square;
+    FGD_T_FN(ema) mean;
+    T eps_in, eps_out, momentum, u_step, p_step;
+} FGD_T_FN(rmsprop_coef);
+
+static void FGD_T_FN(rmsprop_coefs)(const optim_step *in, FGD_T_FN(rmsprop_coef) *c)
+{
+    const int inside = (in->flags & (OPTIM_OPTAX | OPTIM_KERAS)) != 0;
+    c->square = FGD_T_FN(ema2_of)(in->hyper[RMSPROP_ALPHA]);
+    c->mean = FGD_T_FN(ema_of)(in->hyper[RMSPROP_ALPHA]);
+    c->eps_in = inside ? (T)in->hyper[RMSPROP_EPS] : 0;
+    c->eps_out = inside ? 0 : (T)in->hyper[RMSPROP_EPS];
+    c->momentum = (T)in->hyper[RMSPROP_MU];
+    c->u_step = inside ? (T)in->lr : 1;
+    c->p_step = inside ? -1 : (T)-in->lr;
+}
+
+FGD_INLINE vec FGD_T_FN(rmsprop_vector)(const FGD_T_FN(rmsprop_coef) *c, int64_t flags, vec p, vec g, vec *s)
+{
+    s[0] = FGD_T_FN(ema2_next)(c->square, s[0], g);
+    vec v = s[0];
+    if (flags & RMSPROP_CENTERED) {
+        s[2] = FGD_T_FN(ema_next)(c->mean, s[2], g);
+        v = V(fnma)(s[2], s[2], v);
     }
-    FGD_T_FN(store_part)(p, V(fma)(V(set1)(c->neg_lr), grad, param), n);
+    vec denominator = V(add)(V(sqrt)(V(add)(v, V(set1)(c->eps_in))), V(set1)(c->eps_out));
+    vec update = V(div)(V(mul)(V(set1)(c->u_step), g), denominator);
+    if (flags & RMSPROP_MOMENTUM)
+        update = s[1] = V(fma)(s[1], V(set1)(c->momentum), update);
+    return V(fma)(V(set1)(c->p_step), update, p);
 }
 
-FGD_INLINE void FGD_T_FN(sgd_piece)(const FGD_T_FN(sgd_coef) *c, int nesterov, T *p, const T *g,
-                                    T *buf, int64_t n)
+#define RULE rmsprop
+#define RULE_BUFFERS 1
+#define RULE_OPTIONAL 2
+#define RULE_RECORD 0
+#define RULE_SUMS 0
+#include "optim_rule.inc"
+
+/* ---- rprop: Riedmiller & Braun 1993, in the form without backtracking (iRprop-, Igel & Huesken 2000) ----
+ *
+ *   each element's own step grows while the sign of g stays, shrinks when it turns, and then g counts as 0
+ *   p -= sign(g) step;  prev = g                                                                          */
+
+typedef struct FGD_T_FN(rprop_coef) {
+    T first, shrink, grow, least, most;
+} FGD_T_FN(rprop_coef);
+
+static void FGD_T_FN(rprop_coefs)(const optim_step *in, FGD_T_FN(rprop_coef) *c)
 {
-    int64_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        FGD_T_FN(sgd_vector)(c, nesterov, p + i, g + i, buf ? buf + i : NULL, LANES);
-    if (i < n)
-        FGD_T_FN(sgd_vector)(c, nesterov, p + i, g + i, buf ? buf + i : NULL, n - i);
+    c->first = in->t == 1 ? (T)in->lr : -1;
+    c->shrink = (T)in->hyper[RPROP_ETA_MINUS];
+    c->grow = (T)in->hyper[RPROP_ETA_PLUS];
+    c->least = (T)in->hyper[RPROP_MIN];
+    c->most = (T)in->hyper[RPROP_MAX];
 }
 
-FGD_INLINE void FGD_T_FN(adam_vector)(const FGD_T_FN(adam_coef) *c, T *p, const T *g, T *m, T *v,
-                                      T *vmax, int64_t n)
+FGD_INLINE vec FGD_T_FN(rprop_vector)(const FGD_T_FN(rprop_coef) *c, int64_t flags, vec p, vec g, vec *s)
 {
-    vec param = FGD_T_FN(load_part)(p, n);
-    vec grad = V(mul)(FGD_T_FN(load_part)(g, n), V(set1)(c->g_scale));
-    if (c->weight_decay != 0)
-        grad = V(fma)(V(set1)(c->weight_decay), param, grad);
+    (void)flags;
+    vec now = FGD_T_FN(sign_of)(g), agreement = V(mul)(now, FGD_T_FN(sign_of)(s[0]));
+    mask stays = V(gt)(agreement, V(zero)()), turns = V(lt)(agreement, V(zero)());
+    vec factor = V(select)(stays, V(set1)(c->grow), V(select)(turns, V(set1)(c->shrink), V(set1)(1)));
+    vec step = V(mul)(c->first >= 0 ? V(set1)(c->first) : s[1], factor);
+    s[1] = V(min)(V(max)(step, V(set1)(c->least)), V(set1)(c->most));
+    s[0] = V(select)(turns, V(zero)(), g);
+    return V(fnma)(V(select)(turns, V(zero)(), now), s[1], p);
+}
 
-    vec m1 = FGD_T_FN(load_part)(m, n);
-    vec base = c->m_is_base != 0 ? m1 : grad, other = c->m_is_base != 0 ? grad : m1;
-    m1 = V(fma)(V(set1)(c->lerp), V(sub)(other, base), base);
-    FGD_T_FN(store_part)(m, m1, n);
+#define RULE rprop
+#define RULE_BUFFERS 2
+#define RULE_OPTIONAL 0
+#define RULE_RECORD 0
+#define RULE_SUMS 0
+#include "optim_rule.inc"
 
-    vec v1 = V(mul)(FGD_T_FN(load_part)(v, n), V(set1)(c->beta2));
-    v1 = V(fma)(V(mul)(grad, V(set1)(c->one_minus_beta2)), grad, v1);
-    FGD_T_FN(store_part)(v, v1, n);
-    if (vmax) {
-        v1 = V(max)(FGD_T_FN(load_part)(vmax, n), v1);
-        FGD_T_FN(store_part)(vmax, v1, n);
+/* ---- asgd: Polyak & Juditsky 1992; the rates are Xu's, 2010 ----------------------------------------------
+ *
+ *   p = (1 - lambd eta) p - eta g;  ax += mu (p - ax), or ax = p while mu = 1
+ *   then, for the next step, eta = lr / (1 + lambd lr t)^alpha and mu = 1 / max(1, t - t0), kept in the record  */
+
+typedef struct FGD_T_FN(asgd_coef) {
+    T p_scale, neg_eta, mu;
+} FGD_T_FN(asgd_coef);
+
+static void FGD_T_FN(asgd_coefs)(const optim_step *in, FGD_T_FN(asgd_coef) *c)
+{
+    const double lambd = in->hyper[ASGD_LAMBD], t = in->t;
+    double *eta = &in->record[1], *mu = &in->record[2];
+    if (t == 1) {
+        *eta = in->lr;
+        *mu = 1;
     }
-
-    vec denominator = V(fma)(V(sqrt)(v1), V(set1)(c->inv_sqrt_bc2), V(set1)(c->eps));
-    vec update = V(div)(V(mul)(V(set1)(c->neg_step), m1), denominator);
-    param = V(mul)(param, V(set1)(c->p_scale));
-    FGD_T_FN(store_part)(p, V(add)(param, update), n);
+    c->p_scale = (T)(1 - lambd * *eta);
+    c->neg_eta = (T)-*eta;
+    c->mu = (T)*mu;
+    *eta = in->lr / pow(1 + lambd * in->lr * t, in->hyper[ASGD_ALPHA]);
+    *mu = 1 / fmax(1, t - in->hyper[ASGD_T0]);
 }
 
-FGD_INLINE void FGD_T_FN(adam_piece)(const FGD_T_FN(adam_coef) *coef, T *p, const T *g, T *m, T *v,
-                                     T *vmax, int64_t n)
+FGD_INLINE vec FGD_T_FN(asgd_vector)(const FGD_T_FN(asgd_coef) *c, int64_t flags, vec p, vec g, vec *s)
 {
-    const FGD_T_FN(adam_coef) c = *coef;        /* a copy: no store can change it */
-    int64_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        FGD_T_FN(adam_vector)(&c, p + i, g + i, m + i, v + i, vmax ? vmax + i : NULL, LANES);
-    if (i < n)
-        FGD_T_FN(adam_vector)(&c, p + i, g + i, m + i, v + i, vmax ? vmax + i : NULL,
-                              n - i);
+    (void)flags;
+    p = V(fma)(V(set1)(c->neg_eta), g, V(mul)(p, V(set1)(c->p_scale)));
+    s[0] = c->mu == 1 ? p : V(fma)(V(set1)(c->mu), V(sub)(p, s[0]), s[0]);
+    return p;
 }
 
-/* ---- the step kernels -------------------------------------------------------------------- */
-
-FGD_PREPARE(sgd_step)
-{
-    const fgd_optimizer_args *a = args_;
-    optim_prepare(a, sizeof(T), sizeof(FGD_T_FN(sgd_coef)), a->flags & SGD_MOMENTUM ? 5 : 3, work);
-}
-
-FGD_RUN(sgd_step)
-{
-    const fgd_optimizer_args *a = args_;
-    const int64_t n = a->n_segments;
-    const int single = optim_single(a), nesterov = (a->flags & SGD_NESTEROV) != 0;
-    FGD_T_FN(sgd_coef) *coef = context->shared;
-    if (phase == 0)
-        FGD_T_FN(sgd_coefs)(a, ptr, coef);
-    if (phase == 0 && !single)
-        return;
-    void *const *p = ptr + 2 + (a->has_scale != 0), *const *g = p + n, *const *buf = g + n;
-    cut_walk w = cut_walk_begin(a->tail, SEGMENT_WORDS, n, begin, end);
-    while (cut_walk_next(&w)) {
-        const FGD_T_FN(sgd_coef) c = coef[w.segment];
-        T *pp = (T *)p[w.segment] + w.from;
-        const T *gg = (const T *)g[w.segment] + w.from;
-        if (!(a->flags & SGD_MOMENTUM) || c.momentum == 0) {
-            FGD_T_FN(sgd_piece)(&c, 0, pp, gg, NULL, w.to - w.from);
-            continue;
-        }
-        FGD_T_FN(sgd_piece)(&c, nesterov, pp, gg, (T *)buf[w.segment] + w.from, w.to - w.from);
-    }
-}
-
-FGD_PREPARE(adam_step)
-{
-    const fgd_optimizer_args *a = args_;
-    optim_prepare(a, sizeof(T), sizeof(FGD_T_FN(adam_coef)), a->flags & ADAM_AMSGRAD ? 9 : 7, work);
-}
-
-FGD_RUN(adam_step)
-{
-    const fgd_optimizer_args *a = args_;
-    const int64_t n = a->n_segments;
-    FGD_T_FN(adam_coef) *coef = context->shared;
-    if (phase == 0)
-        FGD_T_FN(adam_coefs)(a, ptr, coef);
-    if (phase == 0 && !optim_single(a))
-        return;
-    void *const *p = ptr + 2 + (a->has_scale != 0), *const *g = p + n, *const *m = g + n;
-    void *const *v = m + n, *const *vmax = v + n;
-    cut_walk w = cut_walk_begin(a->tail, SEGMENT_WORDS, n, begin, end);
-    while (cut_walk_next(&w)) {
-        const int64_t s = w.segment, from = w.from;
-        T *pp = (T *)p[s] + from, *mm = (T *)m[s] + from, *vv = (T *)v[s] + from;
-        const T *gg = (const T *)g[s] + from;
-        if (a->flags & ADAM_AMSGRAD)
-            FGD_T_FN(adam_piece)(&coef[s], pp, gg, mm, vv, (T *)vmax[s] + from, w.to - from);
-        else
-            FGD_T_FN(adam_piece)(&coef[s], pp, gg, mm, vv, NULL, w.to - from);
-    }
-}
-
-/* ---- the norm of all gradients ----------------------------------------------------------- */
-
-/* Squares are summed in double, so that none of a float overflows: element i of a piece in lane
- * i mod 16, over all pieces of a unit; then the lanes by halves, then the units in order. */
-enum { FGD_T_FN(SQUARE_LANES) = 16 };
-
-static void FGD_T_FN(add_squares)(double *lane, const T *g, int64_t n)
-{
-    enum { N = FGD_T_FN(SQUARE_LANES) };
-    double sum[N];                      /* a copy, which stays in registers */
-    for (int l = 0; l < N; l++)
-        sum[l] = lane[l];
-    int64_t i = 0;
-    for (; i + N <= n; i += N)
-        for (int l = 0; l < N; l++)
-            sum[l] += (double)g[i + l] * (double)g[i + l];
-    for (int l = 0; l < N; l++)
-        lane[l] = sum[l];
-    for (int l = 0; i + l < n; l++)
-        lane[l] += (double)g[i + l] * (double)g[i + l];
-}
-
-static double FGD_T_FN(fold_squares)(double *lane)
-{
-    for (int half = FGD_T_FN(SQUARE_LANES) / 2; half > 0; half /= 2)
-        for (int l = 0; l < half; l++)
-            lane[l] += lane[l + half];
-    return lane[0];
-}
-
-/* The first segment whose own sum of squares is not finite; -1 if only their total is not. */
-static int64_t FGD_T_FN(first_nonfinite)(const fgd_grad_norm_args *a, void *const *g)
-{
-    for (int64_t s = 0; s < a->n_segments; s++) {
-        double lane[FGD_T_FN(SQUARE_LANES)] = { 0 };
-        FGD_T_FN(add_squares)(lane, g[s], a->tail[s]);
-        if (!isfinite(FGD_T_FN(fold_squares)(lane)))
-            return s;
-    }
-    return -1;
-}
-
-/* partial[u] for units [begin, end). */
-static void FGD_T_FN(grad_norm_units)(const fgd_grad_norm_args *a, void *const *g, double *partial,
-                                      int64_t begin, int64_t end)
-{
-    cut_walk w = cut_walk_begin(a->tail, 1, a->n_segments, begin, begin);
-    for (int64_t u = begin; u < end; u++) {
-        double lane[FGD_T_FN(SQUARE_LANES)] = { 0 };
-        w.flat_end += FGD_UNIT_ELEMS;
-        while (cut_walk_next(&w))
-            FGD_T_FN(add_squares)(lane, (const T *)g[w.segment] + w.from, w.to - w.from);
-        partial[u] = FGD_T_FN(fold_squares)(lane);
-    }
-}
-
-static void FGD_T_FN(grad_norm_finish)(const fgd_grad_norm_args *a, void *const *ptr,
-                                       const double *partial, int64_t n, fgd_fault *fault)
-{
-    double total = 0;
-    for (int64_t i = 0; i < n; i++)
-        total += partial[i];
-    T norm = (T)sqrt(total);
-    double coef = a->max_norm / ((double)norm + 1e-6);
-    *(T *)ptr[0] = norm;
-    *(T *)ptr[1] = coef > 1 ? 1 : (T)coef;      /* NaN stays NaN */
-    if (a->check_finite && !isfinite(norm))
-        fgd_fault_set(fault, FGD_NONFINITE, FGD_T_FN(first_nonfinite)(a, ptr + 2), 0, 0);
-}
-
-FGD_PREPARE(grad_norm)
-{
-    const fgd_grad_norm_args *a = args_;
-    int64_t total = cut_total(a->tail, 1, a->n_segments), units = cut_ceil(total, FGD_UNIT_ELEMS);
-    double flops = 2.0 * (double)total, bytes = (double)total * sizeof(T);
-    cut_one_phase(work, 1, flops, bytes);
-    if (units > 1)
-        cut_two_phases(work, units, 1, units * (int64_t)sizeof(double), flops, bytes);
-}
-
-FGD_RUN(grad_norm)
-{
-    const fgd_grad_norm_args *a = args_;
-    int64_t units = cut_ceil(cut_total(a->tail, 1, a->n_segments), FGD_UNIT_ELEMS);
-    if (phase == 1) {
-        FGD_T_FN(grad_norm_finish)(a, ptr, context->shared, units, context->fault);
-        return;
-    }
-    double alone, *partial = units > 1 ? context->shared : &alone;
-    FGD_T_FN(grad_norm_units)(a, ptr + 2, partial, begin, end);
-    if (units <= 1)
-        FGD_T_FN(grad_norm_finish)(a, ptr, partial, 1, context->fault);
-}
-
-/* ---- scaling in place -------------------------------------------------------------------- */
-
-FGD_PREPARE(scale_all)
-{
-    const fgd_scale_all_args *a = args_;
-    int64_t total = cut_total(a->tail, 1, a->n_segments);
-    cut_one_phase(work, cut_ceil(total, FGD_UNIT_ELEMS), (double)total,
-                  2.0 * (double)total * sizeof(T));
-}
-
-FGD_RUN(scale_all)
-{
-    (void)phase, (void)context;
-    const fgd_scale_all_args *a = args_;
-    const T scale = *(const T *)ptr[0];
-    if (scale == 1)                     /* the usual coefficient of clipping: nothing to do */
-        return;
-    cut_walk w = cut_walk_begin(a->tail, 1, a->n_segments, begin, end);
-    while (cut_walk_next(&w)) {
-        T *g = (T *)ptr[1 + w.segment] + w.from;
-        for (int64_t i = 0; i < w.to - w.from; i++)
-            g[i] *= scale;
-    }
-}
+#define RULE asgd
+#define RULE_BUFFERS 1
+#define RULE_OPTIONAL 0
+#define RULE_RECORD 2
+#define RULE_SUMS 0
+#include "optim_rule.inc"

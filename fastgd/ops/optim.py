@@ -20,10 +20,10 @@ __all__ = [
     "clip_grad_value_",
 ]
 
-# hyper, steps, [scale], then all parameters, all gradients, all of the first state buffer, ...
+# hyper, records, [scale], then all parameters, all gradients, all of the first state buffer, ...
 HEAD = 2
 
-#: (parameter, gradient, state tensors, group, step index)
+#: (parameter, gradient, state tensors, group, record)
 Entry = tuple[Tensor, Tensor, tuple[Tensor, ...], int, int]
 
 
@@ -54,10 +54,10 @@ def _infer_update(avals: tuple, attrs: tuple) -> tuple:
 
 
 def _lower_update(node: Any) -> Call:
-    kernel, flags, lengths, groups, step_index, has_scale = node.attrs
+    kernel, flags, lengths, groups, rows, has_scale = node.attrs
     head = HEAD + bool(has_scale)
     n = len(lengths)
-    tail = [x for row in zip(lengths, groups, step_index, strict=True) for x in row]
+    tail = [x for row in zip(lengths, groups, rows, strict=True) for x in row]
     fields = {"n_segments": n, "n_groups": node.inputs[0].aval.shape[0], "flags": flags, "has_scale": has_scale}
     name = f"{kernel}_{suffix('optimizer', node.inputs[head].aval)}"
     return Call(name, fields, list(node.inputs), [node.inputs[1], *node.inputs[head : head + n]], tail)
@@ -66,7 +66,7 @@ def _lower_update(node: Any) -> Call:
 UPDATE = Op(
     "optimizer_step",
     _infer_update,
-    ("kernel", "flags", "lengths", "groups", "step_index", "has_scale"),
+    ("kernel", "flags", "lengths", "groups", "rows", "has_scale"),
     lower=_lower_update,
     fold_scale=FoldScale,
 )
@@ -77,7 +77,7 @@ def optimizer_step(
     *,
     kernel: str,
     hyper: np.ndarray,
-    steps: Tensor,
+    records: Tensor,
     batches: Mapping[int, Sequence[Entry]],
 ) -> None:
     """Updates parameters in place, all of them or none, with one C call; or records the update.
@@ -88,23 +88,23 @@ def optimizer_step(
         A replay calls its `_prepare_step()` before it runs and counts `_updates` up after the commit.
     kernel : str
         Row of kernels.def without the dtype: "sgd_step", "adam_step".
-    hyper : ndarray of float64, shape (n_groups, 8)
+    hyper : ndarray of float64, shape (n_groups, 12)
         Read through its address at each run; numbers may change between runs, the array may not.
-    steps : Tensor of int64
-        Step counts; the kernel increments those of the parameters that it updates.
-    batches : mapping of int to sequence of (parameter, gradient, state tensors, group, step index)
+    records : Tensor of float64, shape (n_parameters, 4)
+        Step counts, and what the rule keeps beside them; the kernel updates those of the parameters in `batches`.
+    batches : mapping of int to sequence of (parameter, gradient, state tensors, group, record)
         What to update, by the kernel's flags.
     """
     parts = [_Part.of(kernel, flags, rows) for flags, entries in batches.items() for rows in _by_dtype(entries)]
-    if any(t.storage.readonly for part in parts for t in part.written(steps)):
+    if any(t.storage.readonly for part in parts for t in part.written(records)):
         raise ShapeError("optimizer: a parameter borrows read-only memory; make it from a copy, as by tensor(data)")
     trace = _core.current_trace()
     if trace is None:
-        _update_now(hyper, steps, parts)
+        _update_now(hyper, records, parts)
         return
     trace.note_update(optimizer, [p for part in parts for p in part.parameters])
     for part in parts:
-        _record_update(trace, hyper, steps, part)
+        _record_update(trace, hyper, records, part)
 
 
 class _Part(NamedTuple):
@@ -117,18 +117,18 @@ class _Part(NamedTuple):
 
     @classmethod
     def of(cls, kernel: str, flags: int, rows: Sequence[Entry]) -> _Part:
-        parameters, gradients, states, groups, step_index = zip(*rows, strict=True)
+        parameters, gradients, states, groups, rows = zip(*rows, strict=True)
         lengths = tuple(p.numel() for p in parameters)
         columns = zip(*states, strict=True)
         return cls(
-            (kernel, flags, lengths, groups, step_index, False),
+            (kernel, flags, lengths, groups, rows, False),
             list(parameters),
             list(gradients),
             [s for column in columns for s in column],
         )
 
-    def written(self, steps: Tensor) -> list[Tensor]:
-        return [steps, *self.parameters, *self.states]
+    def written(self, records: Tensor) -> list[Tensor]:
+        return [records, *self.parameters, *self.states]
 
     def operands(self) -> list[Tensor]:
         return [*self.parameters, *self.gradients, *self.states]
@@ -141,19 +141,19 @@ def _by_dtype(entries: Sequence[Entry]) -> Iterable[list[Entry]]:
     return rows.values()
 
 
-def _record_update(trace: Any, hyper: np.ndarray, steps: Tensor, part: _Part) -> None:
+def _record_update(trace: Any, hyper: np.ndarray, records: Tensor, part: _Part) -> None:
     table = trace.host(hyper, aval(_core.float64, hyper.shape))
-    inputs = [table, *[trace.value_of(t) for t in (steps, *part.operands())]]
+    inputs = [table, *[trace.value_of(t) for t in (records, *part.operands())]]
     n = len(part.parameters)
     taken = {0: 1, **{1 + i: HEAD + i for i in range(n)}}
     taken.update({1 + n + i: HEAD + 2 * n + i for i in range(len(part.states))})
-    trace.commit(UPDATE, inputs, part.attrs, taken, part.written(steps))
+    trace.commit(UPDATE, inputs, part.attrs, taken, part.written(records))
 
 
 _plans: dict[tuple, Any] = {}
 
 
-def _update_now(hyper: np.ndarray, steps: Tensor, parts: list[_Part]) -> None:
+def _update_now(hyper: np.ndarray, records: Tensor, parts: list[_Part]) -> None:
     """Runs all parts as one plan: everything that can fail, scratch memory included, comes before the first write."""
     for part in parts:
         for p, g in zip(part.parameters, part.gradients, strict=True):
@@ -165,19 +165,19 @@ def _update_now(hyper: np.ndarray, steps: Tensor, parts: list[_Part]) -> None:
         if len(_plans) > 256:
             _plans.clear()
         plan = _plans[key] = _update_plan(len(hyper), parts)
-    plan.run([hyper, steps, *[t for part in parts for t in part.operands()]])
+    plan.run([hyper, records, *[t for part in parts for t in part.operands()]])
     for part in parts:
-        for t in part.written(steps):
+        for t in part.written(records):
             t.storage.version += 1
 
 
 def _update_plan(n_groups: int, parts: list[_Part]) -> Any:
     instructions, first = [], HEAD
     for part in parts:
-        kernel, flags, lengths, groups, step_index, _ = part.attrs
+        kernel, flags, lengths, groups, rows, _ = part.attrs
         name = f"{kernel}_{suffix('optimizer', part.parameters[0].aval)}"
         fields = {"n_segments": len(lengths), "n_groups": n_groups, "flags": flags, "has_scale": 0}
-        tail = [x for row in zip(lengths, groups, step_index, strict=True) for x in row]
+        tail = [x for row in zip(lengths, groups, rows, strict=True) for x in row]
         last = first + len(part.operands())
         instructions.append((name, _core.pack_args(name, fields, tail), (*range(HEAD), *range(first, last))))
         first = last

@@ -1,7 +1,22 @@
 """Optimizers with the names, defaults and state dictionaries of ``torch.optim``."""
 
-from .adam import Adam, AdamW
+from .adagrad import Adadelta, Adagrad, RMSprop, Rprop
+from .adam import Adam, Adamax, AdamW, NAdam, RAdam
 from .optimizer import Optimizer, ParamGroup
-from .sgd import SGD
+from .sgd import ASGD, SGD
 
-__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "ParamGroup"]
+__all__ = [
+    "ASGD",
+    "SGD",
+    "Adadelta",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Adamax",
+    "NAdam",
+    "Optimizer",
+    "ParamGroup",
+    "RAdam",
+    "RMSprop",
+    "Rprop",
+]

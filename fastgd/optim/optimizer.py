@@ -9,7 +9,8 @@ same call is recorded instead of run.
 Hyper-parameters are never baked into a compiled plan.  They live in ``_hyper``, a float64 array of
 one row per group that the kernel reads; ``_prepare_step`` refreshes it before each update, eager or
 replayed, from ``param_groups`` and the schedules.  What a plan does bake in (flags and therefore
-the set of buffers) bumps the mutation counter when it changes.
+the set of buffers) bumps the mutation counter when it changes.  ``_records`` holds a row of numbers
+for each parameter, which the kernel keeps: its step count, then what its rule needs (``Rule.record``).
 """
 
 from __future__ import annotations
@@ -28,8 +29,14 @@ from ..tensor import Tensor, as_tensor
 
 __all__ = ["Optimizer", "ParamGroup", "Range", "Rule"]
 
-#: Row length of the kernels' table of hyper-parameters (FGD_HYPER in csrc).
-HYPER_COLUMNS = 8
+#: Row lengths of the kernels' tables of hyper-parameters and of records (FGD_HYPER, FGD_RECORD in csrc).
+HYPER_COLUMNS, RECORD_COLUMNS = 12, 4
+
+#: What all kernels have in their first columns of hyper-parameters, and their flags beside those of the rule.
+SHARED_COLUMNS = {"lr": 0, "weight_decay": 1}
+SHARED_FLAGS = {"maximize": 256, "decoupled_weight_decay": 512}
+STYLE_FLAGS = {"torch": 0, "optax": 1024, "keras": 2048}
+
 
 #: Bounds of a hyper-parameter: low <= value < high.
 Range = tuple[float, float]
@@ -47,41 +54,64 @@ class Rule:
     kernel : str
         Row of ``csrc/kernels.def`` without the dtype suffix.
     hyper : dict of str to Range or tuple of Range
-        Group keys in the order of the kernel's row, with bounds; a tuple stands for a value that
-        is a tuple of that length (``betas``) and takes as many columns.  ``lr`` comes first.
+        Group keys with bounds, in the order of the kernel's columns (lr and weight_decay have columns of
+        their own); a tuple stands for a value that is a tuple of that length (``betas``) and takes as many.
     flags : dict of str to int
-        Group keys and the bit that a true (non-zero) value sets.
+        The rule's own group keys and the bit (1 to 128) that a true (non-zero) value sets.
     buffers : dict of str to (str or None)
         State tensors in the order of the kernel's operands, under PyTorch's names, and the group
-        key that must be true for them to exist.
+        key that must be true for them to exist; the first such key has flag 1, the second 2.
+    record : tuple of str
+        Names of the numbers that the kernel keeps for each parameter beside its step count.
+    always : int
+        Flags that are always set.
+    styles : tuple of str
+        Libraries whose arithmetic the rule knows.
     """
 
     kernel: str
     hyper: Mapping[str, Range | tuple[Range, ...]]
     flags: Mapping[str, int]
     buffers: Mapping[str, str | None]
+    record: tuple[str, ...] = ()
+    always: int = 0
+    styles: tuple[str, ...] = ("torch",)
 
     def flag_word(self, group: Mapping[str, Any]) -> int:
         """The kernel's flags for a group."""
-        return sum(bit for key, bit in self.flags.items() if group.get(key))
+        word = self.always | STYLE_FLAGS.get(group.get("style", "torch"), 0)
+        for key, bit in (*SHARED_FLAGS.items(), *self.flags.items()):
+            if group.get(key):
+                word |= bit
+        return word
 
     def setting(self, key: str, value: Any) -> Any:
         """The value as a group keeps it: a list of numbers as a tuple, whose elements cannot be edited unseen."""
         bounds = self.hyper.get(key)
         return tuple(value) if isinstance(value, list) and bounds and isinstance(bounds[0], tuple) else value
 
-    def columns(self, group: Mapping[str, Any]) -> Iterator[tuple[str, Any, Range]]:
-        """The group's row of the kernel's table: (name, number or schedule, bounds) of each column."""
+    def columns(self, group: Mapping[str, Any]) -> Iterator[tuple[int, str, Any, Range]]:
+        """The group's row of the kernel's table: (column, name, number or schedule, bounds)."""
+        own = len(SHARED_COLUMNS)
         for key, bounds in self.hyper.items():
-            if isinstance(bounds[0], tuple):
+            if key in SHARED_COLUMNS:
+                yield SHARED_COLUMNS[key], key, group[key], bounds  # type: ignore[misc]
+            elif isinstance(bounds[0], tuple):
                 for i, (value, one) in enumerate(zip(group[key], bounds, strict=True)):
-                    yield f"{key}[{i}]", value, one
+                    yield own + i, f"{key}[{i}]", value, one
+                own += len(bounds)
             else:
-                yield key, group[key], bounds
+                yield own, key, group[key], bounds
+                own += 1
 
     def active_buffers(self, group: Mapping[str, Any]) -> list[str]:
         """The state tensors that the kernel takes for a group."""
         return [name for name, key in self.buffers.items() if key is None or group[key]]
+
+
+def settings(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The defaults of a group from ``locals()`` at the top of an optimizer's ``__init__``."""
+    return {key: value for key, value in arguments.items() if key not in ("self", "params", "__class__")}
 
 
 class ParamGroup(dict[str, Any]):
@@ -166,7 +196,7 @@ class Optimizer:
         self._params: list[Tensor] = []
         self._group_of: list[int] = []  # parameter index -> group index
         self._buffers: list[dict[str, Tensor]] = []  # parameter index -> state tensors
-        self._steps = _core.persistent_zeros((0,), "int64")
+        self._records = _core.persistent_zeros((0, RECORD_COLUMNS), "float64")
         self._hyper = np.zeros((0, HYPER_COLUMNS))
         self._schedules: list[tuple[int, int, str, Schedule, Range]] = []  # row, column of _hyper, name, -, bounds
         self._updates = 0
@@ -212,9 +242,9 @@ class Optimizer:
         self._check_group(group, len(self.param_groups))
         group._owner = self
 
-        steps = _core.persistent_zeros((len(self._params) + len(tensors),), "int64")
-        steps.copy_(np.append(_array(self._steps), np.zeros(len(tensors), np.int64)))
-        self._steps = steps
+        records = _core.persistent_zeros((len(self._params) + len(tensors), RECORD_COLUMNS), "float64")
+        _array(records)[: len(self._params)] = _array(self._records)
+        self._records = records
         self._hyper = np.zeros((len(self.param_groups) + 1, HYPER_COLUMNS))
         self._group_of += [len(self.param_groups)] * len(tensors)
         self._params += tensors
@@ -248,9 +278,12 @@ class Optimizer:
             value = group[key]
             if isinstance(bounds[0], tuple) and (not isinstance(value, (tuple, list)) or len(value) != len(bounds)):
                 raise ShapeError(f"{self._name()}: {key} of group {index} must be {len(bounds)} numbers, got {value!r}")
-        for name, value, one in self.rule.columns(group):
+        for _, name, value, one in self.rule.columns(group):
             if not callable(value):
                 _check_number(f"{self._name()}: {name.split('[')[0]} of group {index}", value, one)
+        style = group.get("style", "torch")
+        if style not in self.rule.styles:
+            raise ShapeError(f"{self._name()}: style of group {index} must be one of {self.rule.styles}, got {style!r}")
 
     # ---- the step -------------------------------------------------------------------------------
 
@@ -278,7 +311,7 @@ class Optimizer:
         recording = _core.is_tracing()
         if not recording:
             self._prepare_step()
-        optimizer_step(self, kernel=self.rule.kernel, hyper=self._hyper, steps=self._steps, batches=batches)
+        optimizer_step(self, kernel=self.rule.kernel, hyper=self._hyper, records=self._records, batches=batches)
         if not recording:
             self._finish_step()
         return loss
@@ -332,7 +365,7 @@ class Optimizer:
         schedules = []
         for row, group in enumerate(self.param_groups):
             self._check_group(group, row)
-            for column, (name, value, bounds) in enumerate(self.rule.columns(group)):
+            for column, name, value, bounds in self.rule.columns(group):
                 if callable(value):
                     schedules.append((row, column, name, value, bounds))
                 else:
@@ -353,7 +386,7 @@ class Optimizer:
     def _without_schedules(self, row: int, settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
         """Settings of a group with the values of the next update for its schedules, and those as text by column."""
         values, texts = dict(settings), {}
-        for name, value, bounds in self.rule.columns(settings):
+        for _, name, value, bounds in self.rule.columns(settings):
             if callable(value):
                 texts[name] = repr(value)
                 _set_column(values, name, self._scheduled(row, name, value, bounds))
@@ -366,7 +399,7 @@ class Optimizer:
                 self._set_step(index, 0)
 
     def _set_step(self, index: int, step: int) -> None:
-        _array(self._steps)[index] = step
+        _array(self._records)[index, 0] = step
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget all gradients, or with ``set_to_none=False`` fill them with zeros."""
@@ -381,12 +414,14 @@ class Optimizer:
     @property
     def state(self) -> dict[Tensor, dict[str, Any]]:
         """State by parameter: ``"step"`` and the live tensors under PyTorch's names."""
-        steps = _array(self._steps)
-        return {
-            p: {"step": int(steps[i]), **self._buffers[i]}
-            for i, p in enumerate(self._params)
-            if self._buffers[i] or steps[i]
-        }
+        return {p: self._state_of(i) for i, p in enumerate(self._params) if self._has_state(i)}
+
+    def _has_state(self, index: int) -> bool:
+        return bool(self._buffers[index] or _array(self._records)[index, 0])
+
+    def _state_of(self, index: int) -> dict[str, Any]:
+        step, *kept = _array(self._records)[index].tolist()
+        return {"step": int(step), **dict(zip(self.rule.record, kept, strict=False)), **self._buffers[index]}
 
     def state_dict(self) -> dict[str, Any]:
         """A snapshot in PyTorch's structure, with copies of all tensors.
@@ -399,10 +434,12 @@ class Optimizer:
             is state: such a group has their values for the next update and, as text, ``"schedules"``.
         """
         state = {}
-        for index, (step, buffers) in enumerate(zip(_array(self._steps), self._buffers, strict=True)):
-            if step or buffers:
-                copies = {name: buffer.detach().clone() for name, buffer in buffers.items()}
-                state[index] = {"step": int(step), **copies}
+        for index in range(len(self._params)):
+            if self._has_state(index):
+                state[index] = {
+                    name: value.detach().clone() if isinstance(value, Tensor) else value
+                    for name, value in self._state_of(index).items()
+                }
         return {"state": state, "param_groups": list(self._packed_groups()), "updates": self._updates}
 
     def _packed_groups(self) -> Iterator[dict[str, Any]]:
@@ -453,8 +490,8 @@ class Optimizer:
         for (index, name), tensor in fresh.items():
             self._buffers[index][name] = tensor
         for index, buffers in enumerate(self._buffers):
-            step, tensors = state.get(index, (0, {}))
-            self._set_step(index, step)
+            record, tensors = state.get(index, (np.zeros(RECORD_COLUMNS), {}))
+            _array(self._records)[index] = record
             for name, buffer in buffers.items():
                 if name in tensors:
                     _core.copy_bytes(buffer, tensors[name].storage)
@@ -486,7 +523,7 @@ class Optimizer:
                 problems.append(f"group {row} lacks {', '.join(absent)}: not the state of {self._name()}")
                 continue
             values = {key: value for key, value in saved.items() if key not in ("params", "schedules")}
-            ours = {name: value for name, value, _ in self.rule.columns(group) if callable(value)}
+            ours = {name: value for _, name, value, _ in self.rule.columns(group) if callable(value)}
             theirs = saved.get("schedules", {})
             if not isinstance(theirs, Mapping):
                 problems.append(f"group {row}: expected 'schedules' to be a dict, got {theirs!r}")
@@ -509,8 +546,8 @@ class Optimizer:
         self,
         state_dict: Mapping[str, Any],
         problems: list[str],
-    ) -> dict[int, tuple[int, dict[str, Tensor]]]:
-        """(step, tensors) by our parameter index; what is wrong goes to `problems`."""
+    ) -> dict[int, tuple[np.ndarray, dict[str, Tensor]]]:
+        """(record, tensors) by our parameter index; what is wrong goes to `problems`."""
         if not isinstance(state_dict["state"], Mapping):
             problems.append(f"expected 'state' to be a dict, got {state_dict['state']!r}")
             return {}
@@ -531,30 +568,35 @@ class Optimizer:
     def _read_updates(
         self,
         state_dict: Mapping[str, Any],
-        state: Mapping[int, tuple[int, Any]],
+        state: Mapping[int, tuple[np.ndarray, Any]],
         problems: list[str],
     ) -> int:
         try:
-            return _whole("updates", state_dict.get("updates", max((step for step, _ in state.values()), default=0)))
+            most = max((record[0] for record, _ in state.values()), default=0)
+            return _whole("updates", state_dict.get("updates", most))
         except (TypeError, ValueError) as error:
             problems.append(str(error))
             return 0
 
-    def _read_parameter_state(self, index: int, saved: Any) -> tuple[int, dict[str, Tensor]]:
+    def _read_parameter_state(self, index: int, saved: Any) -> tuple[np.ndarray, dict[str, Tensor]]:
         if not isinstance(saved, Mapping):
             raise ValueError(f"expected a dict, got {saved!r}")
         saved = self._complete_state({name: value for name, value in saved.items() if value is not None})
-        wrong = set(saved) - {"step", *self.rule.buffers}
-        absent = {"step", *(name for name, key in self.rule.buffers.items() if key is None)} - set(saved)
+        needed = {"step", *self.rule.record, *(name for name, key in self.rule.buffers.items() if key is None)}
+        wrong = set(saved) - needed - set(self.rule.buffers)
+        absent = needed - set(saved)
         if wrong or absent:
             raise ValueError(f"unexpected {sorted(wrong)}, missing {sorted(absent)}")
-        step = _whole("step", saved.pop("step"))
+        record = np.zeros(RECORD_COLUMNS)
+        record[0] = _whole("step", saved.pop("step"))
+        for column, name in enumerate(self.rule.record, 1):
+            record[column] = float(np.asarray(saved.pop(name)))
         p = self._params[index]
         tensors = {name: as_tensor(value, p.dtype).detach() for name, value in saved.items()}
         for name, tensor in tensors.items():
             if tensor.shape != p.shape:
                 raise ShapeError(f"{name}: expected shape {p.shape}, got {tensor.shape}")
-        return step, tensors
+        return record, tensors
 
     def _complete_state(self, saved: dict[str, Any]) -> dict[str, Any]:
         """For rules whose PyTorch counterpart leaves something out of its state."""

@@ -1,16 +1,16 @@
-"""Stochastic gradient descent with momentum, as ``torch.optim.SGD``."""
+"""SGD with momentum and ASGD, as in ``torch.optim``."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from .._core import ShapeError
 from ..tensor import Tensor
-from .optimizer import Optimizer, Rule
+from .optimizer import Optimizer, Rule, Schedule, settings
 
-__all__ = ["SGD"]
+__all__ = ["ASGD", "SGD"]
 
 
 class SGD(Optimizer):
@@ -38,6 +38,9 @@ class SGD(Optimizer):
         Accepted; the update is always fused.
     differentiable : bool
         True is not offered.
+    style : {"torch", "optax", "keras"}, default "torch"
+        "keras": lr inside the buffer, ``buf <- momentum * buf - lr * g``, so that a change of lr reaches the
+        parameters slowly; ``p <- p + buf``, with `nesterov` ``p + momentum * buf - lr * g``.
 
     References
     ----------
@@ -49,42 +52,31 @@ class SGD(Optimizer):
         kernel="sgd_step",
         hyper={
             "lr": (0.0, math.inf),
+            "weight_decay": (0.0, math.inf),
             "momentum": (0.0, math.inf),
             "dampening": (-math.inf, math.inf),
-            "weight_decay": (0.0, math.inf),
         },
-        flags={"nesterov": 1, "maximize": 2, "momentum": 4},
+        flags={"momentum": 1, "nesterov": 2},
         buffers={"momentum_buffer": "momentum"},
+        styles=("torch", "optax", "keras"),
     )
 
     def __init__(
         self,
         params: Iterable[Tensor] | Iterable[dict[str, Any]],
-        lr: float | Callable[[int], float] = 1e-3,
-        momentum: float | Callable[[int], float] = 0,
-        dampening: float | Callable[[int], float] = 0,
-        weight_decay: float | Callable[[int], float] = 0,
+        lr: float | Schedule = 1e-3,
+        momentum: float | Schedule = 0,
+        dampening: float | Schedule = 0,
+        weight_decay: float | Schedule = 0,
         nesterov: bool = False,
         *,
         maximize: bool = False,
         foreach: bool | None = None,
         differentiable: bool = False,
         fused: bool | None = None,
+        style: str = "torch",
     ) -> None:
-        super().__init__(
-            params,
-            {
-                "lr": lr,
-                "momentum": momentum,
-                "dampening": dampening,
-                "weight_decay": weight_decay,
-                "nesterov": nesterov,
-                "maximize": maximize,
-                "foreach": foreach,
-                "differentiable": differentiable,
-                "fused": fused,
-            },
-        )
+        super().__init__(params, settings(locals()))
 
     def _check_group(self, group: Mapping[str, Any], index: int) -> None:
         super()._check_group(group, index)
@@ -99,3 +91,65 @@ class SGD(Optimizer):
     def _complete_state(self, saved: dict[str, Any]) -> dict[str, Any]:
         # PyTorch's SGD counts no steps; a buffer that exists has been updated at least once.
         return {"step": int("momentum_buffer" in saved), **saved}
+
+
+class ASGD(Optimizer):
+    """Gradient descent whose parameters are averaged along the way.
+
+    For update t = 1, 2, ..., with eta = lr at first::
+
+        g   <- g + weight_decay * p
+        p   <- p * (1 - lambd * eta) - eta * g
+        ax  <- ax + mu * (p - ax)
+        eta <- lr / (1 + lambd * lr * t) ** alpha,  mu <- 1 / max(1, t - t0)
+
+    The average is the state ``ax``; it is the parameter itself until update `t0`.
+
+    Parameters
+    ----------
+    params : iterable of Tensor, or of dict
+    lr : float or schedule, default 1e-2
+    lambd : float or schedule, default 1e-4
+        Decay of the parameters.
+    alpha : float or schedule, default 0.75
+        Power of the fall of eta.
+    t0 : float or schedule, default 1e6
+        When averaging begins.
+    weight_decay : float or schedule, default 0
+    foreach, maximize, differentiable, capturable
+        As for :class:`SGD`.
+
+    References
+    ----------
+    Polyak & Juditsky, "Acceleration of stochastic approximation by averaging", 1992; Xu, "Towards Optimal
+    One Pass Large Scale Learning with Averaged Stochastic Gradient Descent", 2010.
+    """
+
+    rule: ClassVar[Rule] = Rule(
+        kernel="asgd_step",
+        hyper={
+            "lr": (0.0, math.inf),
+            "weight_decay": (0.0, math.inf),
+            "lambd": (-math.inf, math.inf),
+            "alpha": (-math.inf, math.inf),
+            "t0": (-math.inf, math.inf),
+        },
+        flags={},
+        buffers={"ax": None},
+        record=("eta", "mu"),
+    )
+
+    def __init__(
+        self,
+        params: Iterable[Tensor] | Iterable[dict[str, Any]],
+        lr: float | Schedule = 1e-2,
+        lambd: float | Schedule = 1e-4,
+        alpha: float | Schedule = 0.75,
+        t0: float | Schedule = 1e6,
+        weight_decay: float | Schedule = 0,
+        foreach: bool | None = None,
+        maximize: bool = False,
+        differentiable: bool = False,
+        capturable: bool = False,
+    ) -> None:
+        super().__init__(params, settings(locals()))
