@@ -58,7 +58,7 @@ long = int64
 int = int32
 
 
-_LAZY = ("cli", "data", "diagnose", "models", "train", "tune")
+_LAZY = ("cli", "data", "diagnose", "models", "train", "tune", "utils")
 
 
 def __getattr__(name: str) -> _Any:
@@ -74,6 +74,8 @@ def __getattr__(name: str) -> _Any:
             return "0+source"
     if name in _LAZY:
         return importlib.import_module(f"{__name__}.{name}")
+    if name == "Trainer":
+        return importlib.import_module(f"{__name__}.train.trainer").Trainer
     if name in ("save", "load"):
         return getattr(importlib.import_module(f"{__name__}.train.checkpoint"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -20,7 +20,8 @@ if not CSRC.is_dir():
 # A package or module may import those of lower levels, and its own.
 LEVEL = {
     "_core": 0, "_threads": 1, "random": 1, "tensor": 1, "autodiff": 2, "remat": 3, "autograd": 4, "compiler": 3, "context": 3, "ops": 4, "schedules": 4,
-    "optim": 5, "nn": 5, "data": 6, "models": 6, "train": 7, "tune": 7, "diagnose": 7, "cli": 8, "__main__": 9, "__init__": 9,
+    "optim": 5, "nn": 5, "data": 6, "models": 6, "utils": 7, "train": 8, "tune": 9, "diagnose": 9, "cli": 10,
+    "__main__": 11, "__init__": 11,
 }  # fmt: skip
 
 # Imports upwards, all inside functions: (module, what it reaches).  The reason stands beside each.

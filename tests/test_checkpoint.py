@@ -534,19 +534,18 @@ def kill_while_saving(run, kills):
             text=True,
         )
         assert saver.stdout.readline() == "ready\n"
+        first = int(saver.stdout.readline())  # however slow the disk is today
         time.sleep(chance.uniform(0.0, 0.1))
         saver.kill()
-        reported = [int(line) for line in saver.communicate()[0].split("\n") if line.isdecimal()]
-        latest = latest_checkpoint(run)
-        if reported:
-            tensors, state = load_checkpoint(latest)
-            assert state["step"] >= reported[-1]
-            assert (tensors["w"] == state["step"]).all()
-            assert (state["m"] == state["step"]).all()
+        reported = [first, *(int(line) for line in saver.communicate()[0].split("\n") if line.isdecimal())]
+        tensors, state = load_checkpoint(latest_checkpoint(run))
+        assert state["step"] >= reported[-1]
+        assert (tensors["w"] == state["step"]).all()
+        assert (state["m"] == state["step"]).all()
         if os.path.exists(f"{run}/single.safetensors"):
             single = load_file(run / "single.safetensors")
             assert (single["w"] == single["step"]).all()
-    assert state["step"] > kills / 2
+    assert state["step"] >= kills
 
 
 @pytest.mark.parametrize("kills", [8, pytest.param(100, marks=pytest.mark.slow)])

@@ -24,7 +24,7 @@ class Dataset:
     Attributes
     ----------
     x : ndarray, shape (samples, features)
-        Floating point.
+        Floating point. NaN in a column of a table: the value is missing.
     y : ndarray, shape (samples,)
         int64 indices into `classes`, or floating-point values when `classes` is empty (regression).
     name : str
@@ -35,6 +35,10 @@ class Dataset:
         The labels in their order; empty for regression.
     feature_shape : tuple of int
         Shape of one sample before it was flattened, such as (8, 8) for an image.
+    categories : tuple of (tuple of str or None)
+        For each column None, or the texts that its values are positions in. Empty: all columns are numbers.
+    target : str
+        The name of the column that y is, if it has one.
     scaled : bool
         The features share one scale already, near 1, as pixels do; standardizing each would only amplify rare ones.
     """
@@ -45,6 +49,8 @@ class Dataset:
     feature_names: tuple[str, ...]
     classes: tuple[str | int, ...] = ()
     feature_shape: tuple[int, ...] = ()
+    categories: tuple[tuple[str, ...] | None, ...] = ()
+    target: str = ""
     scaled: bool = False
 
     def __post_init__(self) -> None:
@@ -53,6 +59,8 @@ class Dataset:
                 f"{self.name}: expected x of shape (samples, features) and y of shape (samples,), "
                 f"got {self.x.shape} and {self.y.shape}"
             )
+        if self.categories and len(self.categories) != self.x.shape[1]:
+            raise ValueError(f"{self.name}: {len(self.categories)} categories for {self.x.shape[1]} columns")
         if not self.feature_shape:
             object.__setattr__(self, "feature_shape", self.x.shape[1:])
         if math.prod(self.feature_shape) != self.x.shape[1] or len(self.feature_names) != self.x.shape[1]:

@@ -1,4 +1,4 @@
-"""Data sets from files: comma-separated text, and NumPy's .npy and .npz.
+"""Data sets from files: tables of numbers and categories as text, and NumPy's .npy and .npz.
 
 Files come from strangers. Nothing is unpickled, sizes in a header are compared with the size of the file before
 memory is asked for, and each complaint says where: ``file.csv:line:column``, both counted from 1.
@@ -13,7 +13,7 @@ import math
 import zipfile
 import zlib
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,26 +25,45 @@ __all__ = ["load_csv", "load_dataset", "load_numpy"]
 
 TASKS = ("auto", "classification", "regression")
 DELIMITERS = ",;\t"
+MISSING = {"", "na", "n/a", "#n/a", "nan", "null", "none", "?"}  # in lower case: what people write for no value
+MAX_CATEGORIES = 1000
 
 Row = tuple[int, list[str]]  # line number, cells
 
 
-def load_dataset(path: str | Path, target: str | int | None = None, task: str = "auto") -> Dataset:
+def load_dataset(
+    path: str | Path,
+    target: str | int | None = None,
+    task: str = "auto",
+    categorical: Sequence[str] = (),
+    ignore: Sequence[str] = (),
+) -> Dataset:
     """Load a .csv, .npy or .npz file; see :func:`load_csv` and :func:`load_numpy`."""
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix in (".csv", ".tsv", ".txt"):
-        return load_csv(path, target, task)
+        return load_csv(path, target, task, categorical, ignore)
+    if categorical or ignore:
+        raise ValueError(
+            f"{path}: only tables with names (.csv, .tsv, .txt) have columns to treat as categories or ignore"
+        )
     if suffix in (".npy", ".npz"):
         return load_numpy(path, target, task)
     raise ValueError(f"{path}: expected a file that ends in .csv, .tsv, .txt, .npy or .npz")
 
 
-def load_csv(path: str | Path, target: str | int | None = None, task: str = "auto") -> Dataset:
-    """Load a table of numbers with one column to predict.
+def load_csv(
+    path: str | Path,
+    target: str | int | None = None,
+    task: str = "auto",
+    categorical: Sequence[str] = (),
+    ignore: Sequence[str] = (),
+) -> Dataset:
+    """Load a table with one column to predict.
 
     Values are separated by commas, semicolons or tabs, whichever the first line has most of; the text is UTF-8. The
-    first row is a header if a feature in it is not a number, or if its target is not a number and the next one is.
+    first row is a header if it has text above numbers, or no numbers at all beside the target. A column is one of
+    categories if most of its values are text. An empty cell, or NA, N/A, NaN, null, None or ?, is a missing value.
 
     Parameters
     ----------
@@ -54,66 +73,166 @@ def load_csv(path: str | Path, target: str | int | None = None, task: str = "aut
         Default: the last column. A string of digits is a position unless the header has that name.
     task : {"auto", "classification", "regression"}
         "auto": regression if a target has a fractional part, else classification. Labels may be any text.
+    categorical : sequence of str
+        Columns that hold categories though they look like numbers, such as postal codes.
+    ignore : sequence of str
+        Columns to leave out.
 
     Returns
     -------
     Dataset
-        x float32; y as the task wants it, see :class:`Dataset`.
+        x float32, NaN where a value is missing; categories as positions in ``dataset.categories``. What makes numbers
+        to train on of it is :class:`fastgd.data.Preprocessor`. y as the task wants it, see :class:`Dataset`.
 
     Raises
     ------
     ValueError
-        Ragged rows, a feature that is not a finite number, an empty table, a missing column; with line and column.
+        Ragged rows, text among numbers, an empty table, a missing column; with line and column.
     """
     path = Path(path)
     _check_task(task)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            return _read_table(path, file, target, task)
+            while True:
+                table = _Table(path, file, target, categorical, ignore)
+                if not table.mixed:
+                    return table.dataset(task)
+                # Numbers among the texts of a category were read as numbers: read them again, as they are written.
+                categorical = (*categorical, *table.mixed)
+                file.seek(0)
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
 
 
-def _read_table(path: Path, file: IO[str], target: str | int | None, task: str) -> Dataset:
-    rows = _rows(path, csv.reader(file, delimiter=_delimiter(file), strict=True))
-    first = next(rows, None)
-    if first is None:
-        raise _error(path, 1, None, "the file is empty")
-    if len(first[1]) < 2:
-        raise _error(path, first[0], 1, "expected at least two columns, features and a target, separated by commas")
-    second = next(rows, None)
-    names, column = _header(path, first, second, target)
-    body = [row for row in (first if names is None else None, second) if row is not None]
-    if not body:
-        raise _error(path, first[0], None, "there is a header but no data below it")
-    if names is None:
-        names = [f"column {index}" for index in range(len(first[1]))]
-    x, labels = _read_body(path, itertools.chain(body, rows), names, column)
-    y, classes = _targets(str(path), labels, task)
-    feature_names = tuple(name for index, name in enumerate(names) if index != column)
-    return Dataset(_float32(str(path), x), y, path.stem, feature_names, classes)
+class _Column:
+    """What is known of a feature while its rows are read."""
+
+    def __init__(self, name: str, position: int, is_category: bool) -> None:
+        self.name, self.position, self.is_category = name, position, is_category
+        self.codes: dict[str, int] = {}  # of its texts
+        self.numbers = self.texts = 0
+        self.first_text: tuple[int, str] = (0, "")
+        self.infinite: tuple[int, str] | None = None
+
+    def value(self, line: int, cell: str) -> float:
+        if not self.is_category:
+            try:
+                number = _number(cell)
+            except ValueError:
+                pass
+            else:
+                if math.isfinite(number):
+                    self.numbers += 1
+                    return number
+                if math.isinf(number) and self.infinite is None:
+                    self.infinite = (line, cell.strip())
+        text = cell.strip()
+        if text.lower() in MISSING:
+            return math.nan
+        if not self.texts:
+            self.first_text = (line, text)
+        self.texts += 1
+        return float(self.codes.setdefault(text, len(self.codes)))
 
 
-def _read_body(path: Path, rows: Iterator[Row], names: list[str], column: int) -> tuple[np.ndarray, list[str]]:
-    """Return the features, float64 of shape (rows, columns - 1), and the text of the targets."""
-    lines: list[int] = []
-    labels: list[str] = []
-    values = array("d")
-    for line, cells in rows:
-        if len(cells) != len(names):
-            raise _error(path, line, None, f"expected {len(names)} values as in the first row, got {len(cells)}")
-        label = cells.pop(column).strip()
-        if not label:
-            raise _error(path, line, column + 1, f"the target {names[column]!r} is empty")
-        values.extend(_numbers(path, line, cells, column, names))
-        labels.append(label)
-        lines.append(line)
-    x = np.frombuffer(values, dtype=np.float64).reshape(len(lines), len(names) - 1)
-    if not np.isfinite(x).all():
-        row, feature = np.argwhere(~np.isfinite(x))[0]
-        where = feature + (feature >= column)
-        raise _error(path, lines[row], where + 1, f"{x[row, feature]} in {names[where]!r} is not a finite number")
-    return x, labels
+class _Table:
+    """A file, read once."""
+
+    def __init__(
+        self, path: Path, file: IO[str], target: str | int | None, categorical: Sequence[str], ignore: Sequence[str]
+    ) -> None:
+        self.path = path
+        rows = _rows(path, csv.reader(file, delimiter=_delimiter(file), strict=True))
+        first = next(rows, None)
+        if first is None:
+            raise _error(path, 1, None, "the file is empty")
+        if len(first[1]) < 2:
+            raise _error(path, first[0], 1, "expected at least two columns, features and a target, separated by commas")
+        second = next(rows, None)
+        names, self.target = _header(path, first, second, target)
+        body = [row for row in (first if names is None else None, second) if row is not None]
+        if not body:
+            raise _error(path, first[0], None, "there is a header but no data below it")
+        self.has_header = names is not None
+        self.names = names if names is not None else [f"column {index}" for index in range(len(first[1]))]
+        for name in (*categorical, *ignore):
+            _check_column(path, first[0], name, self.names, self.names[self.target])
+        self.columns = [
+            _Column(name, position, name in categorical)
+            for position, name in enumerate(self.names)
+            if position != self.target and name not in ignore
+        ]
+        if not self.columns:
+            raise ValueError(f"{path}: no columns are left to learn from")
+        self.labels: list[str] = []
+        self._read(itertools.chain(body, rows))
+        self.mixed = [column.name for column in self.columns if column.numbers and column.texts]
+
+    def _read(self, rows: Iterator[Row]) -> None:
+        values = array("d")
+        columns, target, width = self.columns, self.target, len(self.names)
+        for line, cells in rows:
+            if len(cells) != width:
+                raise _error(self.path, line, None, f"expected {width} values as in the first row, got {len(cells)}")
+            label = cells[target].strip()
+            if not label:
+                raise _error(self.path, line, target + 1, f"the target {self.names[target]!r} is empty")
+            values.extend([column.value(line, cells[column.position]) for column in columns])
+            self.labels.append(label)
+        self.x = np.frombuffer(values, dtype=np.float64).reshape(len(self.labels), len(columns))
+        for column in columns:
+            self._check(column)
+
+    def _check(self, column: _Column) -> None:
+        rows, place = len(self.labels), column.position + 1
+        if column.infinite is not None and column.texts <= column.numbers + 1:
+            line, text = column.infinite
+            raise _error(self.path, line, place, f"{text} in {column.name!r} is not a finite number")
+        if column.texts and 0 < column.texts <= column.numbers:
+            line, text = column.first_text
+            hint = "" if column.texts > 1 else "; leave the cell empty if the value is missing"
+            raise _error(
+                self.path,
+                line,
+                place,
+                f"{text!r} in {column.name!r} is not a number, as most of the column is{hint}; if it is a column of "
+                "categories, name it in data.categorical",
+            )
+        if not column.texts and not column.numbers:
+            raise _error(self.path, 1, place, f"{column.name!r} has no values at all; leave it out with data.ignore")
+        if len(column.codes) > min(MAX_CATEGORIES, max(20, rows // 2)):
+            raise _error(
+                self.path,
+                1,
+                place,
+                f"{column.name!r} has {len(column.codes)} different texts in {rows} rows, too many for categories; "
+                "leave it out with data.ignore",
+            )
+
+    def dataset(self, task: str) -> Dataset:
+        x = self.x.copy()
+        categories: list[tuple[str, ...] | None] = []
+        for index, column in enumerate(self.columns):
+            if not column.codes:
+                categories.append(None)
+                continue
+            order = sorted(column.codes)
+            rank = np.empty(len(order))
+            rank[[column.codes[text] for text in order]] = np.arange(len(order))
+            known = ~np.isnan(x[:, index])
+            x[known, index] = rank[x[known, index].astype(np.int64)]
+            categories.append(tuple(order))
+        y, classes = _targets(str(self.path), self.labels, task)
+        names = tuple(column.name for column in self.columns)
+        return Dataset(
+            _float32(str(self.path), x),
+            y,
+            self.path.stem,
+            names,
+            classes,
+            categories=tuple(categories) if any(categories) else (),
+            target=self.names[self.target] if self.has_header else "",
+        )
 
 
 def _delimiter(file: IO[str]) -> str:
@@ -143,13 +262,26 @@ def _header(path: Path, first: Row, second: Row | None, target: str | int | None
         return _unique(path, line, names), names.index(target)
     column = _position(target, len(names))
     if column is None:
-        close = difflib.get_close_matches(str(target), names, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise _error(path, line, None, f"no column {target!r} among {', '.join(map(repr, names))}{hint}")
+        raise _error(path, line, None, _no_column(target, names))
     others = [name for index, name in enumerate(names) if index != column]
-    below = second[1][column] if second is not None and len(second[1]) == len(names) else ""
-    is_header = not all(map(_is_number, others)) or (not _is_number(names[column]) and _is_number(below))
+    below = second[1] if second is not None and len(second[1]) == len(names) else []
+    # Text above a number is a name; a row without any number is one of names, too.
+    is_header = any(_is_text(name) and _is_number(cell) for name, cell in zip(names, below, strict=False))
+    is_header = is_header or not any(map(_is_number, others))
     return (_unique(path, line, names) if is_header else None), column
+
+
+def _no_column(name: Any, names: list[str]) -> str:
+    close = difflib.get_close_matches(str(name), names, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    return f"no column {name!r} among {', '.join(map(repr, names))}{hint}"
+
+
+def _check_column(path: Path, line: int, name: str, names: list[str], target: str) -> None:
+    if name not in names:
+        raise _error(path, line, None, _no_column(name, names))
+    if name == target:
+        raise _error(path, line, None, f"{name!r} is the target, and cannot be ignored or be a category besides")
 
 
 def _position(target: str | int | None, width: int) -> int | None:
@@ -167,17 +299,6 @@ def _unique(path: Path, line: int, names: list[str]) -> list[str]:
     return names
 
 
-def _numbers(path: Path, line: int, cells: list[str], column: int, names: list[str]) -> list[float]:
-    try:
-        return [_number(cell) for cell in cells]
-    except ValueError:
-        index = next(index for index, cell in enumerate(cells) if not _is_number(cell))
-    where = index + (index >= column)
-    cell = cells[index].strip()
-    fault = f"{cell!r} in {names[where]!r} is not a number" if cell else f"{names[where]!r} is empty"
-    raise _error(path, line, where + 1, fault)
-
-
 def _number(text: str) -> float:
     if "_" in text:  # a digit separator to Python, but never to the author of a table
         raise ValueError(text)
@@ -190,6 +311,10 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _is_text(cell: str) -> bool:
+    return not _is_number(cell) and cell.strip().lower() not in MISSING
 
 
 def _error(path: Path, line: int, column: int | None, fault: str) -> ValueError:

@@ -35,6 +35,7 @@ from .tree import decode, encode
 
 __all__ = [
     "CheckpointError",
+    "best_checkpoint",
     "latest_checkpoint",
     "list_checkpoints",
     "load",
@@ -161,14 +162,26 @@ def latest_checkpoint(run: str | Path) -> Path | None:
     return None
 
 
-def prune_checkpoints(run: str | Path, keep: int) -> None:
-    """Delete all checkpoints of a run but the newest `keep`, and what interrupted saves and deletions left.
+def best_checkpoint(run: str | Path) -> Path | None:
+    """Return the checkpoint with the best evaluation, as the newest one that can be loaded has it; or None."""
+    newest = latest_checkpoint(run)
+    if newest is None:
+        return None
+    best = load_checkpoint(newest)[1].get("best")
+    found = [path for path in list_checkpoints(run) if best and int(path.name[5:]) == best["step"]]
+    return found[0] if found else None
+
+
+def prune_checkpoints(run: str | Path, keep: int, protect: tuple[int, ...] = ()) -> None:
+    """Delete all checkpoints of a run but the newest `keep` and those of the steps `protect`, and what was left half.
 
     Only the process that writes the run may call this.
     """
     if keep < 1:
         raise ValueError(f"prune_checkpoints: keep must be at least 1, got {keep}")
     for folder in list_checkpoints(run)[:-keep]:
+        if int(folder.name.removeprefix("step-")) in protect:
+            continue
         # Renamed first: a deletion that is cut short must not leave something that looks like a checkpoint.
         os.rename(folder, folder.with_name(f".tmp-old-{folder.name}"))
     for leftover in (Path(run) / "checkpoints").glob(".tmp-*"):

@@ -1,35 +1,20 @@
 """What a person sees while a model trains: a bar in a terminal, now and then a line everywhere else.
 
-The training loop calls `on_step` at most a few times a second and `on_evaluation` after each evaluation, with the
-rows that are also written to the run folder.
+Both are callbacks (:mod:`fastgd.train.callbacks`).
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
-from typing import Any, Protocol, TextIO
+from typing import Any, TextIO
 
-__all__ = ["LineProgress", "Listener", "bar_or_lines"]
+from .callbacks import Callback, Row
 
-Row = Mapping[str, Any]
-
-
-class Listener(Protocol):
-    """What the training loop tells others about."""
-
-    def on_step(self, row: Row) -> None:
-        """A moment between two steps, a few times a second."""
-
-    def on_evaluation(self, row: Row) -> None:
-        """The end of an evaluation."""
-
-    def close(self) -> None:
-        """The end, also after an error."""
+__all__ = ["LineProgress", "bar_or_lines"]
 
 
-def bar_or_lines(steps: int, stream: TextIO | None = None) -> Listener:
+def bar_or_lines(steps: int | None, stream: TextIO | None = None) -> Callback:
     """Return a bar if `stream` (default: standard error) is a terminal and tqdm is installed, else lines."""
     stream = sys.stderr if stream is None else stream
     if stream.isatty():
@@ -40,19 +25,16 @@ def bar_or_lines(steps: int, stream: TextIO | None = None) -> Listener:
     return LineProgress(steps, stream)
 
 
-class LineProgress:
+class LineProgress(Callback):
     """A line for an evaluation, unless the last line was less than `every` seconds ago."""
 
-    def __init__(self, steps: int, stream: TextIO, every: float = 1.0) -> None:
+    def __init__(self, steps: int | None, stream: TextIO, every: float = 1.0) -> None:
         self.steps = steps
         self.stream = stream
         self.every = every
         self._last = float("-inf")
         self._printed: Row | None = None
         self._row: Row | None = None
-
-    def on_step(self, row: Row) -> None:
-        """Lines wait for figures of the test data."""
 
     def on_evaluation(self, row: Row) -> None:
         self._row = row
@@ -64,19 +46,21 @@ class LineProgress:
             self._print(self._row)
 
     def _print(self, row: Row) -> None:
-        width = len(str(self.steps))
-        print(f"step {row['step']:>{width}}/{self.steps}  {describe(row)}", file=self.stream, flush=True)
+        of = "" if self.steps is None else f"/{self.steps}"
+        width = max(len(of) - 1, 0)
+        print(f"step {row['step']:>{width}}{of}  {describe(row)}", file=self.stream, flush=True)
         self._last = time.monotonic()
         self._printed = row
 
 
-class BarProgress:
+class BarProgress(Callback):
     """A bar by tqdm. Its samples per second and remaining time are the loop's, which leave evaluations out."""
 
-    def __init__(self, steps: int, stream: TextIO) -> None:
+    def __init__(self, steps: int | None, stream: TextIO) -> None:
         from tqdm import tqdm
 
-        self._bar = tqdm(total=steps, file=stream, bar_format="{percentage:3.0f}%|{bar}| {desc}", dynamic_ncols=True)
+        form = "{percentage:3.0f}%|{bar}| {desc}" if steps else "step {n}  {desc}"
+        self._bar = tqdm(total=steps, file=stream, bar_format=form, dynamic_ncols=True)
         self._test: dict[str, Any] = {}
 
     def on_step(self, row: Row) -> None:
@@ -105,7 +89,7 @@ def describe(row: Row) -> str:
         parts.append(" ".join(filter(None, (name, train, f"(test {test})" if test else ""))))
     if row.get("samples_per_second"):
         parts.append(f"{row['samples_per_second']:,.0f} samples/s")
-    if row.get("eta") is not None:
+    if row.get("eta"):
         parts.append(f"{format_time(row['eta'])} left")
     return "  ".join(parts)
 
@@ -114,7 +98,7 @@ def format_figure(name: str, value: float | None) -> str:
     """Return an accuracy in percent, anything else in six characters or so; nothing for None."""
     if value is None:
         return ""
-    if name == "accuracy":
+    if name == "accuracy" or name.startswith("top"):
         return f"{value:.1%}"
     return f"{value:.4f}" if 0.001 <= abs(value) < 1000 or value == 0 else f"{value:.2e}"
 

@@ -1,125 +1,239 @@
 """From settings to a trained network: what a :class:`TrainConfig` means, and nothing else.
 
-A multilayer perceptron with dropout, trained by AdamW with linear warmup and cosine decay. Classification minimises
-the cross-entropy, regression the mean squared error of standardized targets.
+Classification minimises the cross-entropy, regression the mean squared error of standardized targets.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import fastgd as gd
 
-from .. import models, nn, optim, schedules
-from ..data import ArrayLoader, Dataset, Split, Standardizer, load_dataset, load_digits, train_test_split
+from .. import nn
+from ..data import (
+    ArrayLoader,
+    Dataset,
+    Preprocessor,
+    Split,
+    load_dataset,
+    load_digits,
+    load_fashion_mnist,
+    train_test_split,
+)
+from .callbacks import Callback
+from .checkpoint import CheckpointError, best_checkpoint, latest_checkpoint, load_checkpoint
 from .config import TrainConfig
-from .loop import Evaluator, FitResult, fit
-from .metrics import R2, Accuracy, Metric
-from .progress import Listener
-from .runlog import RunFolder
+from .evaluate import Evaluator
+from .metrics import METRICS, Metric
+from .registry import MODELS, OPTIMIZERS, SCHEDULES
+from .runlog import RunFolder, checkpoint_folder, read_config
+from .trainer import FitResult, Trainer
 
-__all__ = ["Prepared", "load_data", "prepare", "train"]
-
-
-@dataclass
-class Prepared:
-    """Everything that training needs, made from settings and data."""
-
-    model: Any
-    loss: Callable
-    optimizer: Any
-    loader: ArrayLoader
-    evaluate: Evaluator
-    metric: Metric
-    steps: int
-    extra_state: dict[str, Any]
+__all__ = ["evaluate_run", "load_data", "resume", "train"]
 
 
 def load_data(config: TrainConfig) -> Split:
     """Return the data to train on and the data to test on."""
-    if config.data == "digits":
+    data = config.data
+    if data.source == "digits":
         return load_digits()
-    return train_test_split(load_dataset(config.data, config.target, config.task), config.test_fraction, config.seed)
+    if data.source == "fashion-mnist":
+        return load_fashion_mnist()
+    whole = load_dataset(data.source, data.target, data.task, data.categorical, data.ignore)
+    return train_test_split(whole, data.test_fraction, config.seed)
 
 
-def prepare(config: TrainConfig, train_data: Dataset, test_data: Dataset) -> Prepared:
-    """Make model, optimizer and loaders; what they draw at random depends on ``config.seed`` alone."""
+def train(config: TrainConfig, split: Split, run: RunFolder, progress: bool = True) -> FitResult:
+    """Train as `config` says, and leave everything in `run`."""
+    trainer = prepare(config, split, run, progress)
+    run.write_config({"config": config.to_dict(), "data": summary(split), "ran_on": environment()})
+    return trainer.fit(config.training.steps, config.training.epochs)
+
+
+def resume(config: TrainConfig, split: Split, run: RunFolder, progress: bool = True) -> FitResult:
+    """Go on with a run from its newest checkpoint, as `config` says."""
+    saved = read_config(run.path)
+    now = summary(split)
+    if saved.get("data", {}).get("sha256") != now["sha256"]:
+        raise CheckpointError(f"{run.path}: the data in {config.data.source} is not what the run was started with")
+    trainer = prepare(config, split, run, progress)
+    trainer.resume()
+    if saved["config"] != plain(config.to_dict()):
+        history = [*saved.get("earlier", []), {"until_step": trainer.step, "config": saved["config"]}]
+        run.write_config({"config": config.to_dict(), "data": now, "ran_on": environment(), "earlier": history})
+    return trainer.fit(config.training.steps, config.training.epochs)
+
+
+def prepare(
+    config: TrainConfig, split: Split, run: RunFolder | None, progress: bool = False, callbacks: Sequence[Callback] = ()
+) -> Trainer:
+    """Make the trainer; what is drawn at random depends on ``config.seed`` alone."""
     if config.threads is not None:
         gd.set_num_threads(config.threads)
     gd.manual_seed(config.seed)
-    arrays, test_arrays, extra_state = _scaled(train_data, test_data)
-    classify = bool(train_data.classes)
-    outputs = len(train_data.classes) if classify else 1
-    loader = ArrayLoader(arrays, config.batch_size, seed=config.seed)
-    steps = config.epochs * len(loader)
-    model = models.MLP(train_data.x.shape[1], config.hidden, outputs, dropout=config.dropout)
-    schedule = schedules.warmup_cosine(config.lr, round(config.warmup * steps), steps)
-    optimizer = optim.AdamW(model.parameters(), lr=schedule, weight_decay=config.weight_decay)
-    loss: Callable = nn.CrossEntropyLoss() if classify else nn.MSELoss()
-    metric, test_metric = (Accuracy(), Accuracy()) if classify else (R2(), R2())
-    evaluate = Evaluator(model, loss, test_arrays, test_metric)
-    return Prepared(model, loss, optimizer, loader, evaluate, metric, steps, extra_state)
-
-
-def train(
-    config: TrainConfig, train_data: Dataset, test_data: Dataset, run: RunFolder, listeners: Sequence[Listener] = ()
-) -> FitResult:
-    """Train as `config` says, and leave everything in `run`."""
-    parts = prepare(config, train_data, test_data)
-    run.write_config({"config": config.to_dict(), "data": _summary(train_data, test_data), "ran_on": _environment()})
-    return fit(
-        parts.model,
-        parts.loss,
-        parts.optimizer,
-        parts.loader,
-        parts.steps,
-        evaluate=parts.evaluate,
-        evaluate_every=len(parts.loader),
-        metric=parts.metric,
-        listeners=listeners,
+    processor = Preprocessor.fit(split.train)
+    training = config.training
+    metrics = metrics_of(config, processor)
+    loader = ArrayLoader(
+        processor.apply(split.train), config.data.batch_size, seed=config.seed, prefetch=config.data.prefetch
+    )
+    steps = training.steps or (training.epochs or 0) * -(-len(loader) // training.accumulate)
+    model = build_model(config, processor)
+    settings = dict(config.optimizer.settings)
+    rate = SCHEDULES[config.schedule.name](settings.pop("lr"), steps, **config.schedule.settings)
+    optimizer = OPTIMIZERS[config.optimizer.name].make(model.parameters(), lr=rate, **settings)
+    return Trainer(
+        model,
+        loss_of(processor),
+        optimizer,
+        loader,
+        evaluate=processor.apply(split.test),
+        batch_size=config.data.batch_size,
+        evaluate_batch_size=max(1024, config.data.batch_size),
+        metrics=metrics,
+        train_metrics=metrics,
+        evaluate_every=training.evaluate_every,
+        accumulate=training.accumulate,
+        clip_norm=training.clip_norm,
+        clip_value=training.clip_value,
+        ema=training.ema,
+        precision=training.precision,
+        on_nonfinite=training.on_nonfinite,
+        monitor=training.monitor,
+        early_stopping=training.early_stopping,
         run=run,
-        extra_state=parts.extra_state,
+        keep=config.output.keep,
+        checkpoint_seconds=config.output.checkpoint_seconds,
+        tensorboard=config.output.tensorboard,
+        callbacks=callbacks,
+        progress=progress,
+        extra_state={"preprocessing": processor.state_dict()},
     )
 
 
-def _scaled(train_data: Dataset, test_data: Dataset) -> tuple[tuple, tuple, dict[str, Any]]:
-    """Return training and test arrays with the training data's scaling, and that scaling, to be saved."""
-    state: dict[str, Any] = {
-        "classes": train_data.classes,
-        "feature_names": train_data.feature_names,
-        "feature_shape": train_data.feature_shape,
-    }
-    parts = [[data.x, data.y] for data in (train_data, test_data)]
-    if not train_data.scaled:
-        scaler = Standardizer.fit(train_data.x)
-        state["x_scaling"] = {"mean": scaler.mean, "scale": scaler.scale}
-        for part in parts:
-            part[0] = scaler.apply(part[0])
-    if not train_data.classes:
-        scaler = Standardizer.fit(train_data.y)
-        state["y_scaling"] = {"mean": scaler.mean, "scale": scaler.scale}
-        for part in parts:
-            part[1] = scaler.apply(part[1])[:, np.newaxis]
-    return tuple(parts[0]), tuple(parts[1]), state
+def build_model(config: TrainConfig, processor: Preprocessor) -> Any:
+    """Return the network for what comes out of the preprocessing."""
+    outputs = len(processor.classes) or 1
+    width = len(processor.features)
+    shape = processor.feature_shape if np.prod(processor.feature_shape) == width else (width,)
+    return MODELS[config.model.name](**config.model.settings).build(shape, outputs)
 
 
-def _summary(train_data: Dataset, test_data: Dataset) -> dict[str, Any]:
+def loss_of(processor: Preprocessor) -> Callable:
+    """Return the loss for the task."""
+    return nn.CrossEntropyLoss() if processor.classes else nn.MSELoss()
+
+
+def metrics_of(config: TrainConfig, processor: Preprocessor) -> list[Metric]:
+    """Return the metrics that are asked for, or those that suit the task."""
+    names = config.training.metrics or (("accuracy",) if processor.classes else ("r2",))
+    for name in names:
+        if (name == "r2") == bool(processor.classes):
+            raise ValueError(f"training.metrics: {name} does not suit {'classes' if processor.classes else 'numbers'}")
+        if name == "auc" and len(processor.classes) != 2:
+            raise ValueError(f"training.metrics: auc is for two classes, the data has {len(processor.classes)}")
+    if config.training.monitor not in ("loss", *names):
+        raise ValueError(f"training.monitor: {config.training.monitor!r} is not among the metrics {', '.join(names)}")
+    return [METRICS[name]() for name in names]
+
+
+def evaluate_run(
+    run: str | Path, which: str = "best", data: str | None = None
+) -> tuple[dict[str, float], Path, Dataset]:
+    """Test a run's network again: on the test data of the run, or on a whole file with the same columns.
+
+    Parameters
+    ----------
+    run : str or path
+    which : {"best", "last"} or str
+        Which checkpoint: "best" (by the run's monitor; the last one if nothing was evaluated), "last", or a step.
+    data : str, optional
+        A file.
+
+    Returns
+    -------
+    figures : dict of str to float
+    checkpoint : Path
+    data : Dataset
+        What it was tested on.
+    """
+    config = TrainConfig.from_dict(read_config(run)["config"])
+    if config.threads is not None:
+        gd.set_num_threads(config.threads)
+    checkpoint = find_checkpoint(run, which)
+    tensors, state = load_checkpoint(checkpoint)
+    if "preprocessing" not in state:
+        raise CheckpointError(f"{checkpoint}: was not made by fastgd train: it has no preprocessing")
+    processor = Preprocessor.from_state(state["preprocessing"])
+    tested = load_data(config).test if data is None else _new_data(config, processor, data)
+    gd.manual_seed(config.seed)
+    model = build_model(config, processor)
+    if state.get("ema") is not None:
+        tensors = {**tensors, **state["ema"]["averages"]}
+    try:
+        model.load_state_dict(tensors)
+    except ValueError as error:
+        raise CheckpointError(f"{checkpoint}: of another model than {run}/config.json says: {error}") from None
+    evaluator = Evaluator(
+        model,
+        loss_of(processor),
+        processor.apply(tested),
+        metrics_of(config, processor),
+        max(1024, config.data.batch_size),
+    )
+    figures = evaluator()
+    assert figures is not None
+    return figures, checkpoint, tested
+
+
+def find_checkpoint(run: str | Path, which: str) -> Path:
+    """Return the checkpoint that "best", "last" or a step means."""
+    if which in ("best", "last"):
+        found = (best_checkpoint(run) if which == "best" else None) or latest_checkpoint(run)
+        if found is None:
+            raise CheckpointError(f"{run}: no checkpoint has been saved there")
+        return found
+    if which.isdecimal() and (folder := checkpoint_folder(run, int(which))).is_dir():
+        return folder
+    raise CheckpointError(f"{run}: expected best, last or the step of a checkpoint that is there, got {which!r}")
+
+
+def _new_data(config: TrainConfig, processor: Preprocessor, path: str) -> Dataset:
+    is_table = Path(path).suffix.lower() in (".csv", ".tsv", ".txt")
+    categorical = [
+        name for name, texts in zip(processor.columns, processor.categories, strict=True) if texts is not None
+    ]
+    task = "classification" if processor.classes else "regression"
+    target = processor.target or config.data.target
+    return load_dataset(path, target, task, categorical if is_table else ())
+
+
+def summary(split: Split) -> dict[str, Any]:
+    """Return what config.json says of the data; its digest shows whether a resumed run sees the same."""
+    digest = hashlib.sha256()
+    for part in split:
+        for array in (part.x, part.y):
+            digest.update(np.ascontiguousarray(array).data)
+    train = split.train
     return {
-        "name": train_data.name,
-        "train_samples": len(train_data),
-        "test_samples": len(test_data),
-        "features": train_data.x.shape[1],
-        "classes": len(train_data.classes),
+        "name": train.name,
+        "train_samples": len(train),
+        "test_samples": len(split.test),
+        "features": train.x.shape[1],
+        "classes": len(train.classes),
+        "sha256": digest.hexdigest(),
     }
 
 
-def _environment() -> dict[str, Any]:
+def environment() -> dict[str, Any]:
+    """Return where a run takes place."""
     return {
         "fastgd": gd.__version__,
         "python": platform.python_version(),
@@ -128,3 +242,10 @@ def _environment() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": gd.get_num_threads(),
     }
+
+
+def plain(value: Any) -> Any:
+    """As it comes back from JSON."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
