@@ -146,7 +146,7 @@ def test_no_peer_is_imported():
 
 INCLUDES = {  # a folder of csrc may include its own files, fastgd.h, kernels.def and these
     "plan": {"core"}, "core": {"kernels/elementwise.def"}, "tiers": {"kernels", "gemm", "simd"},
-    "kernels": {"simd"}, "gemm": {"simd", "kernels/cut.h", "kernels/tile.h"}, "simd": set(),
+    "kernels": {"simd", "gemm/panels.h", "gemm/gemm.h"}, "gemm": {"simd", "kernels/cut.h", "kernels/tile.h"}, "simd": set(),
 }  # fmt: skip
 SHARED = {"fastgd.h", "kernels.def"}
 C_FILES = sorted(p for p in CSRC.rglob("*") if p.suffix in (".c", ".h", ".inc", ".def"))

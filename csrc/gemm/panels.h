@@ -6,6 +6,7 @@
 
 #define panel_tile_of FGD_T_FN(fgd_gemm_panel_tile_of)
 #define panel_multiply FGD_T_FN(fgd_gemm_panel_multiply)
+#define panel_multiply_runs FGD_T_FN(fgd_gemm_panel_multiply_runs)
 #define panel_pack FGD_T_FN(fgd_gemm_panel_pack)
 
 gemm_tile_size panel_tile_of(void);
@@ -13,6 +14,10 @@ gemm_tile_size panel_tile_of(void);
 /* c[rows, cols] (+)= a @ b over kc steps: 1 <= rows <= tile.rows, 1 <= cols <= tile.cols. */
 void panel_multiply(int64_t rows, int64_t cols, int64_t kc, const T *a, int64_t a_rs, int64_t a_cs, const T *b,
                int64_t b_rs, T *c, int64_t c_rs, int accumulate);
+
+/* The same over `runs` pieces of kc steps each; behind each piece a jumps by a_jump, b goes on. */
+void panel_multiply_runs(int64_t rows, int64_t cols, int64_t runs, int64_t a_jump, int64_t kc, const T *a, int64_t a_rs,
+                    int64_t a_cs, const T *b, int64_t b_rs, T *c, int64_t c_rs, int accumulate);
 
 /* dst[p * width + i] = src[i * across + p * along], i < count <= width, p < k.  Spills up to 64 bytes behind. */
 void panel_pack(T *dst, int64_t width, const T *src, int64_t count, int64_t across, int64_t k, int64_t along);

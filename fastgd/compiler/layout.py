@@ -63,6 +63,8 @@ def walkable(root: Node | None, shape: tuple[int, ...], operands: list[Value]) -
     rows: list[Any] = [contiguous_strides(shape), *[strides_over(v, shape) for v in operands if fits(v, shape)]]
     if root is None:
         return len(collapse(shape, rows)[0]) <= LOOP_DIMS
+    if root.op.epilogue:
+        return len(collapse(shape[2:], [row[2:] for row in rows])[0]) == 1
     batch = shape[:-2]
     rows += [strides_over(v, (*batch, *v.aval.shape[-2:])) for v in root.inputs]
     return len(collapse(batch, [row[: len(batch)] for row in rows])[0]) <= MAX_BATCH_DIMS

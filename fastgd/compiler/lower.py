@@ -91,7 +91,10 @@ def _lower_group(group: Group) -> Call:
         return _lower_tile(group)
     if group.root.op.kind == "gemm":
         return _lower_gemm(group)
-    return group.root.op.lower(group.root)
+    call = group.root.op.lower(group.root)
+    if group.nodes:
+        _add_epilogue(call, group)
+    return call
 
 
 _OPCODES: dict[str, tuple[int, int]] = {}
@@ -288,6 +291,21 @@ def _lower_gemm(group: Group) -> Call:
         call.in_place = program.in_place()
         call.tail = [*program.counts().values(), *program.words(steps[1:])]
     return call
+
+
+def _add_epilogue(call: Call, group: Group) -> None:
+    """The elementwise nodes behind a root whose kernel runs them over (first dim, second dim, all others)."""
+    assert group.root is not None
+    result = group.root.outputs[0]
+    shape = result.aval.shape
+    program = TileProgram(group.nodes, group.external, result)
+    steps = program.strides(shape)
+    _, inner = collapse(shape[2:], [contiguous_strides(shape)[2:], *[row[2:] for row in steps]])
+    call.operands += [*program.outputs, *program.inputs[1:]]
+    call.written += program.outputs
+    call.in_place += program.in_place()
+    words = program.words([[*row[:2], last[0]] for row, last in zip(steps, inner[1:], strict=True)])
+    call.tail = [*program.counts().values(), *words]
 
 
 # ---- memory ----

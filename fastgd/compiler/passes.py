@@ -207,7 +207,8 @@ class Group:
     def __init__(self, node: Node) -> None:
         self.root = node if node.op.kind != "tile" else None
         self.nodes = [] if self.root is not None else [node]
-        self.shape: Any = node.outputs[0].aval.shape if node.op.kind in ("tile", "gemm") else None
+        takes_more = node.op.kind in ("tile", "gemm") or node.op.epilogue
+        self.shape: Any = node.outputs[0].aval.shape if takes_more else None
         self.commit = node.commit
         self.note = ""
         self.external: set[int] = set()  # id of each result that somebody outside reads
@@ -234,7 +235,8 @@ class Group:
         results = [v for n in nodes for v in n.outputs if any(id(u) not in inside for u in users.get(id(v), ()))]
         if len(read) + len(results) > MAX_TILE_OPERANDS or len(read) + len(nodes) > MAX_TILE_REGISTERS:
             return False
-        return len(self.shape) <= FREE_DIMS or walkable(self.root, self.shape, list(read.values()))
+        free = len(self.shape) <= FREE_DIMS and not (self.root is not None and self.root.op.epilogue)
+        return free or walkable(self.root, self.shape, list(read.values()))
 
 
 def fuse(program: Program) -> list[Group]:

@@ -1,9 +1,10 @@
 """Neural-network building blocks with the names of ``torch.nn``: what each file lists in its `__all__`."""
 # ruff: noqa: F403
 
-from . import activation, containers, dropout, embedding, functional, init, layer_norm, linear, loss, utils
+from . import activation, containers, conv, dropout, embedding, functional, init, layer_norm, linear, loss, utils
 from .activation import *
 from .containers import *
+from .conv import *
 from .dropout import *
 from .embedding import *
 from .layer_norm import *
@@ -16,6 +17,7 @@ from .summary import summary as summary
 __all__ = ["Module", "Parameter", "functional", "init", "utils"]
 __all__ += activation.__all__
 __all__ += containers.__all__
+__all__ += conv.__all__
 __all__ += dropout.__all__
 __all__ += embedding.__all__
 __all__ += layer_norm.__all__

@@ -3,6 +3,7 @@
 
 from typing import TYPE_CHECKING
 
+from . import conv as _conv
 from . import creation as _creation
 from . import elementwise as _elementwise
 from . import embedding as _embedding
@@ -14,6 +15,7 @@ from . import random as _random
 from . import reduce as _reduce
 from . import rowwise as _rowwise
 from . import shape as _shape
+from .conv import *
 from .creation import *
 from .elementwise import *
 from .embedding import *
@@ -27,6 +29,7 @@ from .rowwise import *
 from .shape import *
 
 FAMILIES = (
+    _conv,
     _creation,
     _elementwise,
     _embedding,

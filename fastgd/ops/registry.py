@@ -53,6 +53,8 @@ class Op:
         Inputs of an elementwise operation that it reads through their pointer, outside of the loop.
     fold_scale : object, optional
         For an optimizer's update: how to take over a scalar factor of its gradients; see ops/optim.py.
+    epilogue : bool
+        The kernel takes an elementwise program (its `tail`) over (first dim, second dim, all others) of its result.
     text : str
         One line for explain() and the documentation.
     """
@@ -69,6 +71,7 @@ class Op:
     raw: tuple[int, ...] = ()
     text: str = ""
     fold_scale: Any = None
+    epilogue: bool = False
     plans: dict = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
