@@ -166,9 +166,10 @@ int fgd_threads_get(void);
 typedef struct fgd_plan fgd_plan;
 
 fgd_plan *fgd_plan_new(int n_slots, int n_instructions, int commit_from);
-/* operands: n_operands slot numbers in the order of kernels.def.  args is copied. */
+/* operands: n_operands slot numbers in the order of kernels.def, and offsets how many bytes behind the
+ * beginning of its slot each one lies (NULL: none).  args is copied. */
 fgd_status fgd_plan_add(fgd_plan *plan, int kernel, const void *args, int64_t args_bytes,
-                        const int32_t *operands, int n_operands);
+                        const int32_t *operands, const int64_t *offsets, int n_operands);
 fgd_status fgd_plan_finish(fgd_plan *plan);
 void fgd_plan_free(fgd_plan *plan);
 

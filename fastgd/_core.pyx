@@ -72,7 +72,7 @@ cdef extern from "fastgd.h" nogil:
         pass
     fgd_plan *fgd_plan_new(int n_slots, int n_instructions, int commit_from)
     fgd_status fgd_plan_add(fgd_plan *plan, int kernel, const void *args, int64_t args_bytes,
-                            const int32_t *operands, int n_operands)
+                            const int32_t *operands, const int64_t *offsets, int n_operands)
     fgd_status fgd_plan_finish(fgd_plan *plan)
     void fgd_plan_free(fgd_plan *plan)
     ctypedef struct fgd_instruction_info:
@@ -698,7 +698,7 @@ cdef class Plan:
     cdef bint long_running
 
     def __init__(self, int n_slots, instructions, int commit_from):
-        """instructions: list of (kernel name, packed args, operand slots)."""
+        """instructions: list of (kernel name, packed args, operand slots), and perhaps the operands' offsets in bytes."""
         cdef fgd_status status
         cdef bytes blob
         cdef const char *blob_p
@@ -709,11 +709,14 @@ cdef class Plan:
         self.plan = fgd_plan_new(n_slots, len(instructions), commit_from)
         if self.plan == NULL:
             raise _error(FGD_NOMEM)
-        for name, blob, slots in instructions:
+        for name, blob, slots, *rest in instructions:
             packed = _struct.pack(f"={len(slots)}i", *slots) if len(slots) else b"\0\0\0\0"
+            moved = bool(rest) and any(rest[0])
+            offsets = _struct.pack(f"={len(slots)}q", *rest[0]) if moved else bytes(8)
             blob_p = blob
             status = fgd_plan_add(self.plan, _kernel_rows[name][0], <const void *>blob_p, len(blob),
-                                  <const int32_t *><const char *><bytes>packed, len(slots))
+                                  <const int32_t *><const char *><bytes>packed,
+                                  <const int64_t *><const char *><bytes>offsets if moved else NULL, len(slots))
             if status != FGD_OK:
                 raise _error(status)
         status = fgd_plan_finish(self.plan)

@@ -480,6 +480,14 @@ UNARY_STEPS = (
     lambda a: F.sum(a, 0, True), lambda a: F.mean(a, -1, True), lambda a: F.amax(a, 0), lambda a: F.sum(a),
     lambda a: F.unsqueeze(a, 0) if a.ndim < 4 else a, F.squeeze, lambda a: F.where(a > 0, a, 0.25),
     lambda a: F.cast(F.cast(a, "float64") * 3, "float32"), F.square, lambda a: F.max(a, 0)[0],
+    lambda a: a[..., 1:] if a.ndim and a.shape[-1] > 1 else a, lambda a: a[::2] if a.ndim else a, lambda a: F.flip(a, (0,)) if a.ndim else a,
+    lambda a: F.cat([a, a * 2], -1) if a.ndim else a, lambda a: F.stack([a, F.flip(a, (-1,))], 0) if 0 < a.ndim < 4 else a,
+    lambda a: F.pad(a, (1, 2), "replicate") if a.ndim else a, lambda a: F.pad(a, (2, -1)) if a.ndim and a.shape[-1] else a,
+    lambda a: F.roll(a, 1, -1) if a.ndim else a, lambda a: F.chunk(a, 2, -1)[-1] if a.ndim else a, lambda a: a[0] if a.ndim else a,
+    lambda a: F.tril(a) if a.ndim > 1 else a, lambda a: F.diagonal(a, 0, -2, -1) if a.ndim > 1 else a,
+    lambda a: a.repeat(*(2,) * a.ndim), lambda a: F.transpose(a[..., :3], 0, -1) if a.ndim else a,
+    lambda a: F.broadcast_to(F.unsqueeze(a, -1), (*a.shape, 3)) if a.ndim < 4 else a,
+    lambda a: F.reshape(F.transpose(a, 0, -1), (-1, a.shape[0])) if a.ndim > 1 else a,
 )  # fmt: skip
 BINARY_STEPS = (
     F.add,
@@ -489,6 +497,7 @@ BINARY_STEPS = (
     F.minimum,
     lambda a, b: F.where(a > b, a, b),
     lambda a, b: a / (1 + F.abs(b)),
+    lambda a, b: F.cat(list(F.broadcast_tensors(a, b)), -1) if a.ndim + b.ndim else a,
 )
 
 

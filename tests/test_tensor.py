@@ -456,7 +456,7 @@ def test_sequences():
         -1,
         slice(None),
         slice(1, 3),
-        slice(None, None, -2),
+        slice(None, None, 2),
         ...,
         None,
         (0, 1),
@@ -475,12 +475,9 @@ def test_indexing_with_tensors_and_its_errors():
     t = gd.arange(5)
     assert t[t > 2].tolist() == [3, 4] and t[gd.tensor([4, 0])].tolist() == [4, 0]
     assert gd.tensor([1.0, 2.0], dtype="bfloat16")[0].dtype == "bfloat16"
-    with pytest.raises(IndexError, match=r"indexing a tensor of shape \(5,\): index 9 is out of bounds"):
+    with pytest.raises(IndexError, match=r"indexing: index 9 is out of range for dim 0 of shape \(5,\)"):
         t[9]
-    with pytest.raises(NotImplementedError, match="indexing of tensors on the tape"):
-        gd.ones(2, requires_grad=True)[0]
-    with pytest.raises(NotImplementedError, match=r"indexing .*inside fastgd\.compile"):
-        gd.compile(lambda x: x[0])(gd.ones(2))
+    assert gd.compile(lambda x: x[1:])(gd.arange(4)).tolist() == [1, 2, 3]
 
 
 def test_values_are_not_known_inside_a_recording():

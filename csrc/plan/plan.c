@@ -29,12 +29,13 @@ typedef struct instruction {
 struct fgd_plan {
     int n_slots, n_instructions, capacity, commit_from;
     int finished, any_parallel;
-    int64_t n_operands, args_bytes, operands_capacity, args_capacity;
+    int64_t n_operands, args_bytes, operands_capacity, offsets_capacity, args_capacity;
     int64_t shared_bytes, thread_bytes, max_units;
     double seconds;                  /* the cost model's estimate for one thread */
     fgd_pace pace;                   /* the one part that changes after finish */
     instruction *instructions;
     int32_t *operands;
+    int64_t *offsets;                /* of each operand from its slot, in bytes */
     char *args;
 };
 
@@ -74,6 +75,7 @@ void fgd_plan_free(fgd_plan *plan) {
     if (!plan) return;
     fgd_free(plan->instructions);
     fgd_free(plan->operands);
+    fgd_free(plan->offsets);
     fgd_free(plan->args);
     fgd_free(plan);
 }
@@ -93,10 +95,11 @@ static fgd_status grow(void **pool, int64_t *capacity, int64_t used, int64_t mor
 }
 
 fgd_status fgd_plan_add(fgd_plan *plan, int kernel, const void *args, int64_t args_bytes,
-                        const int32_t *operands, int n_operands) {
+                        const int32_t *operands, const int64_t *offsets, int n_operands) {
     instruction *in;
     fgd_status status;
     int64_t operand_bytes = (int64_t)sizeof(int32_t) * n_operands;
+    int64_t offset_bytes = (int64_t)sizeof(int64_t) * n_operands;
     if (plan->finished || plan->n_instructions == plan->capacity)
         return fgd_fail(FGD_INTERNAL, "plan: instruction %d of %d", plan->n_instructions, plan->capacity);
     if (kernel < 0 || kernel >= FGD_N_KERNELS) return fgd_fail(FGD_INTERNAL, "plan: no kernel %d", kernel);
@@ -108,6 +111,9 @@ fgd_status fgd_plan_add(fgd_plan *plan, int kernel, const void *args, int64_t ar
     status = grow((void **)&plan->operands, &plan->operands_capacity,
                   (int64_t)sizeof(int32_t) * plan->n_operands, operand_bytes);
     if (status) return status;
+    status = grow((void **)&plan->offsets, &plan->offsets_capacity,
+                  (int64_t)sizeof(int64_t) * plan->n_operands, offset_bytes);
+    if (status) return status;
     in = &plan->instructions[plan->n_instructions++];
     memset(in, 0, sizeof *in);
     in->kernel = fgd_current_table()[kernel];
@@ -115,6 +121,10 @@ fgd_status fgd_plan_add(fgd_plan *plan, int kernel, const void *args, int64_t ar
     in->args_at = plan->args_bytes, in->operands_at = plan->n_operands;
     memcpy(plan->args + plan->args_bytes, args, (size_t)args_bytes);
     if (n_operands) memcpy(plan->operands + plan->n_operands, operands, (size_t)operand_bytes);
+    if (offsets && n_operands)
+        memcpy(plan->offsets + plan->n_operands, offsets, (size_t)offset_bytes);
+    else if (n_operands)
+        memset(plan->offsets + plan->n_operands, 0, (size_t)offset_bytes);
     plan->args_bytes += align64(args_bytes);
     plan->n_operands += n_operands;
     return FGD_OK;
@@ -283,7 +293,10 @@ fgd_status fgd_plan_run(fgd_plan *plan, void *const *slots, const fgd_run_option
     r.barrier = (fgd_barrier *)memory, memory += align64(fgd_barrier_bytes());
     r.shared = memory, memory += align64(plan->shared_bytes);
     r.scratch = memory;
-    for (int64_t i = 0; i < plan->n_operands; i++) r.pointers[i] = slots[plan->operands[i]];
+    for (int64_t i = 0; i < plan->n_operands; i++) {
+        char *slot = slots[plan->operands[i]];
+        r.pointers[i] = slot ? slot + plan->offsets[i] : slot;
+    }
     fgd_barrier_init(r.barrier);
     fgd_parallel(n_threads, team, &r);
     fgd_barrier_destroy(r.barrier);

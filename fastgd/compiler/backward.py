@@ -119,13 +119,19 @@ class _Border:
 
     def _stand_in(self, v: Value) -> Value:
         program = self.backward.program
-        if v.producer is not None and v.producer.op.kind == "alias":  # reshapes are made again, not saved
+        if v.producer is not None and _made_again(v.producer):
             return program.emit(v.producer.op, [self.inside(v.producer.inputs[0])], v.producer.attrs)[0]
         new = Value(v.aval, "input", len(program.inputs))
         new.owner = program
         program.inputs.append(new)
         self.backward.sources.append(_source(self.backward, v, self.outputs))
         return new
+
+
+def _made_again(node: Node) -> bool:
+    """Reshapes and views are made again, not saved, but for small parts of something large."""
+    small = 4 * node.outputs[0].aval.numel < node.inputs[0].aval.numel
+    return node.op.kind == "alias" or (node.op.kind == "view" and not small)
 
 
 def _source(backward: Backward, v: Value, outputs: list[Value]) -> tuple[str, int]:

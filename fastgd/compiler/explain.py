@@ -9,7 +9,8 @@ from .program import PERSISTENT
 
 
 def explain(replay: Any, profile: bool = False) -> str:
-    """One line per kernel call: number, phase, kernel, shapes, memory traffic, flops, what was fused."""
+    """One line per kernel call: number, phase, kernel, shapes, memory traffic, flops, what was fused and what views
+    of its operands it reads in place."""
     lowered, plan = replay.program, replay.plan_object
     table = _core.kernels()
     lines = [
@@ -30,6 +31,8 @@ def explain(replay: Any, profile: bool = False) -> str:
         text = f"{i:3d} {call.kernel:22s} {outs}  [{' + '.join(names)}]  {cost}"
         if facts["barrier_before"]:
             text += ", barrier before"
+        if views := _views_read(group):
+            text += f", reads through {', '.join(views)}"
         if group.note:
             text += f", not fused further: {group.note}"
         if profile:
@@ -52,6 +55,17 @@ def memory(replay: Any) -> dict[str, int]:
     }
     kinds["peak"] = sum(kinds.values())
     return kinds
+
+
+def _views_read(group: Any) -> list[str]:
+    """Names of the absorbed views between a call's operands and the memory that they lie in."""
+    names = []
+    for value in {id(v): v for v in group.inputs()}.values():
+        while value.producer is not None and value.producer.makes_no_copy:
+            if value.producer.absorbed:
+                names.append(value.producer.op.name)
+            value = value.producer.inputs[0]
+    return names
 
 
 def _where(value: Any) -> str:

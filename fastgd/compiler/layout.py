@@ -1,24 +1,81 @@
-"""Strides of operands over an iteration space, and which dims a kernel's loops can merge."""
+"""Where values lie (a root, an offset and strides), and which dims of an iteration space a kernel's loops can merge."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from .program import Node, Value
 
+MAX_DIMS = 8  # of a tensor (FGD_MAX_DIMS)
 LOOP_DIMS = 6  # of an elementwise program (FGD_LOOP_DIMS)
 MAX_BATCH_DIMS = 4  # of a matrix product
 
 
-def strides_over(value: Value, shape: tuple[int, ...]) -> list[int]:
-    """Element strides of a contiguous value read over `shape`, 0 where it is broadcast."""
-    own: list[int] = []
-    step = 1
-    for size in reversed(value.aval.shape):
-        own.append(0 if size == 1 else step)
+@dataclass(frozen=True)
+class Place:
+    """Where the elements of a value lie: in the memory of `root`, from `offset` on, `strides` apart (all in elements)."""
+
+    root: Value
+    offset: int
+    strides: list[int]
+
+
+def place(value: Value) -> Place:
+    """The place of a value: memory of its own, or a part of what it is a reshape or an absorbed view of."""
+    made = value.producer
+    if made is None or not made.makes_no_copy:
+        return Place(value, 0, contiguous_strides(value.aval.shape))
+    below, shape = place(made.inputs[0]), made.inputs[0].aval.shape
+    if made.op.kind == "alias":
+        strides = reshaped_strides(shape, below.strides, value.aval.shape)
+        assert strides is not None, "a view is absorbed only if what is made of it can be"
+        return Place(below.root, below.offset, strides)
+    offset, strides = made.op.view(shape, below.strides, made.attrs)
+    return Place(below.root, below.offset + offset if value.aval.numel else 0, strides)
+
+
+def is_contiguous(value: Value) -> bool:
+    """Whether the elements lie one after the other, wherever that is."""
+    strides = place(value).strides
+    wanted = contiguous_strides(value.aval.shape)
+    return not value.aval.numel or all(
+        n == 1 or s == w for n, s, w in zip(value.aval.shape, strides, wanted, strict=True)
+    )
+
+
+def is_whole(value: Value) -> bool:
+    """Whether a value is all of its root's memory, in order."""
+    return place(value).root.aval.numel == value.aval.numel and is_contiguous(value)
+
+
+def reshaped_strides(shape: tuple[int, ...], strides: list[int], new: tuple[int, ...]) -> list[int] | None:
+    """The strides under another shape of elements that lie `strides` apart; None if no strides describe it."""
+    if 0 in shape:
+        return contiguous_strides(new)
+    sizes, (steps,) = collapse(shape, [strides])
+    result: list[int] = []
+    at = len(sizes) - 1
+    left, step = sizes[at], steps[at]
+    for size in reversed(new):
+        if size == 1:
+            result.append(step)
+            continue
+        if left == 1:
+            at -= 1
+            left, step = sizes[at], steps[at]
+        if left % size:
+            return None
+        result.append(step)
+        left //= size
         step *= size
-    own += [0] * (len(shape) - len(own))
-    return own[::-1]
+    return result[::-1]
+
+
+def strides_over(value: Value, shape: tuple[int, ...]) -> list[int]:
+    """Element strides of a value read over `shape`, 0 where it is broadcast."""
+    own = [0 if n == 1 else s for n, s in zip(value.aval.shape, place(value).strides, strict=True)]
+    return [0] * (len(shape) - len(own)) + own
 
 
 def collapse(shape: tuple[int, ...], strides: list[list[int]], keep_last: int = 0) -> tuple[list[int], list[list[int]]]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import _core
-from .layout import LOOP_DIMS, MAX_BATCH_DIMS, collapse, contiguous_strides, strides_over
+from .layout import LOOP_DIMS, MAX_BATCH_DIMS, collapse, contiguous_strides, is_whole, place, strides_over
 from .memory import Buffer, plan_offsets
 from .passes import Group, resolve, run_passes
 from .program import PERSISTENT, Node, Program, Value
@@ -63,7 +63,12 @@ class Lowered:
     def plan(self) -> Any:
         """The finished C plan."""
         instructions = [
-            (c.kernel, _core.pack_args(c.kernel, c.fields, c.tail), [self.slot_of[id(resolve(v))] for v in c.operands])
+            (
+                c.kernel,
+                _core.pack_args(c.kernel, c.fields, c.tail),
+                [self.slot_of[id(resolve(v))] for v in c.operands],
+                [place(v).offset * v.aval.dtype.itemsize for v in c.operands],
+            )
             for c in self.calls
         ]
         plan = _core.Plan(len(self.slots), instructions, self.commit_from)
@@ -91,10 +96,22 @@ def _lower_group(group: Group) -> Call:
         return _lower_tile(group)
     if group.root.op.kind == "gemm":
         return _lower_gemm(group)
+    if group.root.op.kind == "view":
+        return _lower_copy(group.root)
     call = group.root.op.lower(group.root)
     if group.nodes:
         _add_epilogue(call, group)
     return call
+
+
+def _lower_copy(node: Node) -> Call:
+    """A view that is not absorbed: one strided copy."""
+    y = node.outputs[0]
+    seen = Node(node.op, node.inputs, node.attrs, [])
+    seen.absorbed = True
+    x = Value(y.aval, producer=seen)  # the original, as the view sees it
+    fields = {"itemsize": y.aval.dtype.itemsize, "ndim": y.aval.ndim, "shape": y.aval.shape, "stride": place(x).strides}
+    return Call("permute", fields, [y, x], [y])
 
 
 _OPCODES: dict[str, tuple[int, int]] = {}
@@ -141,7 +158,7 @@ class TileProgram:
         self.raw = {id(n.inputs[i]) for n in nodes for i in n.op.raw}
         for node in nodes:
             for v in node.inputs:
-                known = constants if v.storage == "constant" else self.inputs
+                known = constants if resolve(v).storage == "constant" else self.inputs
                 if id(v) not in made and not any(v is k for k in known):
                     known.append(v)
         self.outputs = [v for n in nodes for v in n.outputs if id(v) in external]
@@ -157,7 +174,8 @@ class TileProgram:
         for v in constants:  # filled once; they keep their register
             register[id(v)] = self._new_register()
             code = v.aval.dtype
-            number = float(v.binding) if code.is_floating_point else int(v.binding)
+            bound = resolve(v).binding
+            number = float(bound) if code.is_floating_point else int(bound)
             self.ops += [_opcode("const", code), code.code, register[id(v)], -1, -1, -1, _bits(number), 0]
         keep = {id(v) for v in self.outputs} | {id(v) for v in constants} | {id(v) for v in self.inputs}
         for at, node in enumerate(nodes):
@@ -210,6 +228,7 @@ class TileProgram:
             if v.aval is not None
             and v.aval.dtype.itemsize == out.aval.dtype.itemsize
             and v.aval.shape == out.aval.shape
+            and is_whole(v)
             and self.last_use.get(id(v), -1) <= self.made_at[id(out)]
         ]
 
@@ -247,8 +266,8 @@ def _lower_gemm(group: Group) -> Call:
 
     def matrix(v: Value, transposed: bool) -> tuple[list[int], int, int]:
         rows = strides_over(v, (*batch, *v.aval.shape[-2:]))[: len(batch)]
-        inner = v.aval.shape[-1]
-        return (rows, 1, inner) if transposed else (rows, inner, 1)
+        rs, cs = place(v).strides[-2:]
+        return (rows, cs, rs) if transposed else (rows, rs, cs)
 
     a_batch, a_rs, a_cs = matrix(a, ta)
     b_batch, b_rs, b_cs = matrix(b, tb)
@@ -345,6 +364,8 @@ def _assign_memory(program: Program, calls: list[Call], commit_from: int) -> Low
             if sum(resolve(v) is resolve(operand) for v in call.operands) > 1:
                 continue  # also read as a reshape of itself, or by the product whose epilogue this is
             own_result = any(operand is w for w in call.written)  # a product under its own epilogue
+            if not is_whole(operand):
+                continue  # a part of something larger
             if values[i].storage != "arena" or last[i] != at or not (own_result or first[i] < at):
                 continue
             if own_result:  # the product lives in its epilogue's result, wherever that is

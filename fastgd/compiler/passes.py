@@ -6,12 +6,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from .layout import walkable
+from .layout import is_contiguous, is_whole, place, reshaped_strides, walkable
 from .program import PERSISTENT, RETURN, Node, Program, Value
 
 MAX_TILE_OPS = 40
 MAX_TILE_OPERANDS = 24
 MAX_TILE_REGISTERS = 60
+SMALL_VIEW = 32768  # bytes of a transposed view that is read in place wherever it is read
 FREE_DIMS = 4  # shapes of so many dims fit the kernels' loops however their operands are broadcast
 
 
@@ -20,7 +21,7 @@ def run_passes(program: Program) -> list[Group]:
     order_commits(program)
     fold_gradient_scale(program)
     separate_outputs(program)
-    absorb_transposes(program)
+    absorb_views(program)
     eliminate_dead(program)
     absorb_row_sums(program)
     return fuse(program)
@@ -65,7 +66,7 @@ def _protect_assignments(program: Program) -> None:
 
 
 def resolve(value: Value) -> Value:
-    """The value whose memory `value` shares: follows reshapes."""
+    """The value whose memory `value` shares: follows reshapes and absorbed views."""
     return value.root
 
 
@@ -137,66 +138,88 @@ def fold_gradient_scale(program: Program) -> None:
                 fold.apply(node, scale, plain)
 
 
-def absorb_transposes(program: Program) -> None:
-    """A matrix product reads its operands by strides: a transposition of the last two dims is free."""
+def absorb_views(program: Program) -> None:
+    """A view (a permutation, a slice, an expansion ...) makes no copy if all that read it can read it in place: a value
+    is then a root, an offset and strides.
+
+    Elementwise chains and matrix products read any strides, other kernels what lies one after the other, another view
+    adds its strides to these.  Results of the program are copied.
+    """
+    users = _users(program)
+    for v in program.outputs:
+        users.setdefault(id(v), []).append(RETURN)
     for node in program.nodes:
-        if node.op.kind != "gemm":
-            continue
-        transposed = list(node.attrs[:2])
-        for i in (0, 1):
-            made = node.inputs[i].producer
-            if made is None or made.op.name != "permute":
-                continue
-            # In the commit phase the original may have been overwritten since it was transposed.
-            overwritten = node.commit and resolve(made.inputs[0]).storage in PERSISTENT
-            if _swaps_last_two(made.attrs[0]) and not overwritten:
-                node.inputs[i] = made.inputs[0]
-                transposed[i] = not transposed[i]
-        node.attrs = (*transposed, *node.attrs[2:])
+        if node.op.kind == "view":
+            node.absorbed = True
+            node.absorbed = all(_reads_in_place(user, node.outputs[0], users) for user in users.get(id(node.outputs[0]), ()))
 
 
-def _swaps_last_two(dims: tuple[int, ...]) -> bool:
-    n = len(dims)
-    return n >= 2 and dims == (*range(n - 2), n - 1, n - 2)
+def _reads_in_place(user: Node, value: Value, users: dict[int, list[Node]]) -> bool:
+    """Whether `user` can read `value`, the result of a view that is taken to be absorbed, where it lies."""
+    if user is RETURN:
+        return False
+    if user.commit and place(value).root.storage in PERSISTENT:
+        return False  # in the commit phase the original may have been overwritten since
+    if user.op.kind == "alias":
+        made = user.outputs[0]
+        if reshaped_strides(value.aval.shape, place(value).strides, made.aval.shape) is None:
+            return False
+        return all(_reads_in_place(u, made, users) for u in users.get(id(made), ()))
+    if user.op.kind == "view":
+        return True
+    if user.op.kind == "gemm":
+        return walkable(user, user.outputs[0].aval.shape, [])
+    if user.op.kind == "tile":
+        return _in_rows(value) and walkable(None, user.outputs[0].aval.shape, user.inputs)
+    if user.op.strided:
+        return _in_rows(value)
+    return is_contiguous(value)
+
+
+def _in_rows(value: Value) -> bool:
+    """Whether reading in place is as fast as reading a copy: a large transposition is better made once, in squares."""
+    sizes = [(n, abs(s)) for n, s in zip(value.aval.shape, place(value).strides, strict=True) if n > 1]
+    transposed = bool(sizes) and sizes[-1][1] > 1 and any(s == 1 for _, s in sizes)
+    return not transposed or value.aval.nbytes <= SMALL_VIEW
 
 
 def absorb_row_sums(program: Program) -> None:
     """sum(g, all but the last dim) beside a product that packs g transposed: the product sums as it packs.
 
     The order of the sum is the same by contract (csrc/kernels.def, gemm)."""
-    products: dict[int, tuple[int, Node]] = {}
-    for i, node in enumerate(program.nodes):
-        a = node.inputs[0] if node.op.kind == "gemm" else None
-        if (
-            a is not None
-            and node.attrs[0]
-            and a.aval.ndim == 2
-            and len(node.outputs) == 1
-            and node.inputs[1].aval.ndim == 2
-        ):
-            products.setdefault(id(a), (i, node))
+    products = _packers(program)
     for node in list(program.nodes):
         if node.op.name != "sum" or node.inputs[0].aval.ndim != 2 or node.attrs[0] != (0,):
             continue
-        found = products.get(id(node.inputs[0]))
-        if found is None or len(found[1].outputs) != 1 or found[1].commit != node.commit:
+        found = products.get(id(resolve(node.inputs[0])))
+        if found is None or found[1].commit != node.commit or not is_whole(node.inputs[0]):
             continue
         position, product = found
         total = node.outputs[0]
         # The sum's consumers must come after the product.
         if (
-            any(id(v) == id(total) for n in program.nodes[: position + 1] for v in n.inputs)
+            product.outputs[0].aval.shape[0] != total.aval.numel
+            or any(id(v) == id(total) for n in program.nodes[: position + 1] for v in n.inputs)
             or node.inputs[0].aval.dtype is not product.inputs[1].aval.dtype
         ):
             continue
         product.outputs.append(total)
         total.producer = product
         program.nodes.remove(node)
-        products = {
-            id(n.inputs[0]): (i, n)
-            for i, n in enumerate(program.nodes)
-            if n.op.kind == "gemm" and n.attrs[0] and n.inputs[0].aval.ndim == 2 and n.inputs[1].aval.ndim == 2
-        }
+        products = _packers(program)
+
+
+def _packers(program: Program) -> dict[int, tuple[int, Node]]:
+    """id(root) -> position and node of a product g^T b that can also sum the rows of g^T, g being all of the root."""
+    found: dict[int, tuple[int, Node]] = {}
+    for i, node in enumerate(program.nodes):
+        if node.op.kind != "gemm" or len(node.outputs) != 1 or any(v.aval.ndim != 2 for v in node.inputs):
+            continue
+        at, (m, k) = place(node.inputs[0]), node.inputs[0].aval.shape[::-1] if node.attrs[0] else node.inputs[0].aval.shape
+        strides = at.strides[::-1] if node.attrs[0] else at.strides
+        if strides == [1, m] and at.root.aval.numel == m * k:
+            found.setdefault(id(at.root), (i, node))
+    return found
 
 
 class Group:
@@ -259,7 +282,7 @@ def fuse(program: Program) -> list[Group]:
         return any(id(resolve(v)) in wanted for v in group.inputs())
 
     for node in program.nodes:
-        if node.op.kind == "alias":
+        if node.makes_no_copy:
             continue
         target = None
         if node.op.kind == "tile" and not _is_assignment(node):

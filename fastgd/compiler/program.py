@@ -49,9 +49,9 @@ class Value:
 
     @property
     def root(self) -> Value:
-        """The value whose memory this one shares: itself, or what it is a reshape of."""
+        """The value whose memory this one shares: itself, or what it is a reshape or an absorbed view of."""
         value = self
-        while value.producer is not None and value.producer.op.kind == "alias":
+        while value.producer is not None and value.producer.makes_no_copy:
             value = value.producer.inputs[0]
         return value
 
@@ -59,10 +59,11 @@ class Value:
 class Node:
     """One instruction: an operation's declaration, its inputs, attributes and outputs.
 
-    `commit` marks nodes that write persistent storage or read what such a node wrote.
+    `commit` marks nodes that write persistent storage or read what such a node wrote; `absorbed` views that
+    everybody who reads them reads in place, by strides (compiler/passes.py, absorb_views).
     """
 
-    __slots__ = ("attrs", "commit", "inputs", "op", "outputs")
+    __slots__ = ("absorbed", "attrs", "commit", "inputs", "op", "outputs")
 
     def __init__(self, op: Any, inputs: list[Value], attrs: tuple, outputs: list[Value]) -> None:
         self.op = op
@@ -70,6 +71,12 @@ class Node:
         self.attrs = attrs
         self.outputs = outputs
         self.commit = False
+        self.absorbed = False
+
+    @property
+    def makes_no_copy(self) -> bool:
+        """Whether its output lies in its input's memory."""
+        return self.absorbed or (self.op is not None and self.op.kind == "alias")
 
     def __repr__(self) -> str:
         return f"{self.op.name}({', '.join(map(repr, self.inputs))}) -> {self.outputs!r}"

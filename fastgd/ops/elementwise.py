@@ -352,11 +352,18 @@ CAST = Op(
     tile=lambda attrs: ("cast", 0, attrs[0]),
     vjp=_cast_vjp,
 )
+
+
+def _view_expand(shape: tuple, strides: list, attrs: tuple) -> tuple[int, list]:
+    steps = [0 if n == 1 else s for n, s in zip(shape, strides, strict=True)]
+    return 0, [0] * (len(attrs[0]) - len(shape)) + steps
+
+
 EXPAND = Op(
     "expand",
     lambda avals, attrs: (aval(avals[0].dtype, attrs[0]),),
     ("shape",),
-    tile=_plain("copy"),
+    view=_view_expand,
     vjp=lambda n, g: sum_to(g, n.in_avals[0].shape),
 )
 

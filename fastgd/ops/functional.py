@@ -7,6 +7,8 @@ from . import conv as _conv
 from . import creation as _creation
 from . import elementwise as _elementwise
 from . import embedding as _embedding
+from . import index as _index
+from . import join as _join
 from . import layer_norm as _layer_norm
 from . import loss as _loss
 from . import optim as _optim
@@ -19,6 +21,8 @@ from .conv import *
 from .creation import *
 from .elementwise import *
 from .embedding import *
+from .index import *
+from .join import *
 from .layer_norm import *
 from .loss import *
 from .optim import *
@@ -34,6 +38,8 @@ FAMILIES = (
     _elementwise,
     _embedding,
     _layer_norm,
+    _index,
+    _join,
     _loss,
     _optim,
     _product,

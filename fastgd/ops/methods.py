@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from .. import _core
 from ..tensor import Tensor, as_tensor, device
 from . import functional as F
 from .elementwise import ADD, COPY, DIV, MUL, SUB, Op, as_operand
 from .registry import apply_in_place, check_writable
-from .shape import getitem, setitem
+from .shape import repeat
+from .index import getitem, setitem
 
 for _family in F.FAMILIES:
     for _name in getattr(_family, "METHODS", ()):
@@ -21,7 +24,20 @@ def _expand(self: Tensor, *sizes: Any) -> Tensor:
 
 
 def _view(self: Tensor, *shape: Any) -> Tensor:
+    if len(shape) == 1 and not isinstance(shape[0], (int, tuple, list, np.integer)):
+        raise _core.NotOffered(f"view: the bits under another dtype are not offered, got {shape[0]}; use .to(dtype)")
     return F.reshape(self, *shape)
+
+
+def _matrix_transpose(self: Tensor) -> Tensor:
+    if self.ndim < 2:
+        raise _core.ShapeError(f"mT: expected at least 2 dims, got shape {self.shape}")
+    return F.transpose(self, -2, -1)
+
+
+def _transposed(self: Tensor) -> Tensor:
+    """The dims in reverse order."""
+    return F.permute(self, tuple(range(self.ndim))[::-1])
 
 
 def _reflected(function: Any) -> Any:
@@ -145,7 +161,9 @@ _OPERATORS: dict[str, Any] = {
     "expand_as": lambda self, other: F.expand(self, other.shape),
     "float": _cast_method(_core.float32), "double": _cast_method(_core.float64), "long": _cast_method(_core.int64),
     "int": _cast_method(_core.int32), "bool": _cast_method(_core.bool_), "bfloat16": _cast_method(_core.bfloat16),
-    "__getitem__": getitem, "__setitem__": setitem, "T": property(F.t), "__hash__": lambda self: id(self),
+    "__getitem__": getitem, "__setitem__": setitem, "T": property(_transposed), "mT": property(_matrix_transpose), "repeat": repeat,
+    "view_as": lambda self, other: F.reshape(self, other.shape),
+    "reshape_as": lambda self, other: F.reshape(self, other.shape), "__hash__": lambda self: id(self),
 }  # fmt: skip
 for _name, _method in _OPERATORS.items():
     setattr(Tensor, _name, _method)

@@ -44,7 +44,12 @@ class Op:
     expand : callable, optional
         ``expand(*tensors, *attrs) -> tensor(s)``: the operation in terms of others; absorbed when compiled.
     kind : str
-        ``tile``, ``gemm``, ``alias`` (same elements in the same order), ``kernel`` or ``composite``.
+        ``tile``, ``gemm``, ``alias`` (same elements in the same order), ``view``, ``kernel`` or ``composite``.
+    view : callable, optional
+        ``view(shape, strides, attrs) -> (offset, strides)``: where the elements of the result lie in an input of
+        this shape and these strides.  Copied only where nothing can read it in place.
+    strided : bool
+        Its kernel reads operands by their strides (``layout.place``), not only contiguous ones.
     vjp : callable, optional
         ``vjp(node, *gradients of the outputs) -> gradients of the inputs`` (None where there is none).
     saves : str
@@ -65,6 +70,8 @@ class Op:
     tile: Callable[[tuple], tuple] | None = None
     lower: Callable[[Any], Any] | None = None
     expand: Callable[..., Any] | None = None
+    view: Callable[[tuple, list, tuple], tuple[int, list]] | None = None
+    strided: bool = False
     kind: str = ""
     vjp: Callable[..., Any] | None = None
     saves: str = ""
@@ -76,7 +83,9 @@ class Op:
 
     def __post_init__(self) -> None:
         if not self.kind:
-            self.kind = "tile" if self.tile else "composite" if self.expand else "kernel"
+            self.kind = (
+                "tile" if self.tile else "view" if self.view else "composite" if self.expand else "kernel"
+            )
         self.saved_inputs = tuple(int(s[1:]) for s in self.saves.split() if s[0] == "i")
         self.saved_outputs = tuple(int(s[1:]) for s in self.saves.split() if s[0] == "o")
         if self.name in OPS:
