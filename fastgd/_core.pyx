@@ -698,7 +698,7 @@ cdef class Plan:
     cdef bint long_running
 
     def __init__(self, int n_slots, instructions, int commit_from):
-        """instructions: list of (kernel name, packed args, operand slots), and perhaps the operands' offsets in bytes."""
+        """instructions: list of (kernel name, packed args, operand slots[, the operands' offsets in bytes])."""
         cdef fgd_status status
         cdef bytes blob
         cdef const char *blob_p

@@ -14,7 +14,7 @@ MAX_BATCH_DIMS = 4  # of a matrix product
 
 @dataclass(frozen=True)
 class Place:
-    """Where the elements of a value lie: in the memory of `root`, from `offset` on, `strides` apart (all in elements)."""
+    """Where the elements of a value lie: in the memory of `root`, from `offset` on, `strides` apart (in elements)."""
 
     root: Value
     offset: int

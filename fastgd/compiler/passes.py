@@ -151,7 +151,8 @@ def absorb_views(program: Program) -> None:
     for node in program.nodes:
         if node.op.kind == "view":
             node.absorbed = True
-            node.absorbed = all(_reads_in_place(user, node.outputs[0], users) for user in users.get(id(node.outputs[0]), ()))
+            seen = node.outputs[0]
+            node.absorbed = all(_reads_in_place(user, seen, users) for user in users.get(id(seen), ()))
 
 
 def _reads_in_place(user: Node, value: Value, users: dict[int, list[Node]]) -> bool:
@@ -215,8 +216,8 @@ def _packers(program: Program) -> dict[int, tuple[int, Node]]:
     for i, node in enumerate(program.nodes):
         if node.op.kind != "gemm" or len(node.outputs) != 1 or any(v.aval.ndim != 2 for v in node.inputs):
             continue
-        at, (m, k) = place(node.inputs[0]), node.inputs[0].aval.shape[::-1] if node.attrs[0] else node.inputs[0].aval.shape
-        strides = at.strides[::-1] if node.attrs[0] else at.strides
+        at, shape = place(node.inputs[0]), node.inputs[0].aval.shape
+        (m, k), strides = (shape[::-1], at.strides[::-1]) if node.attrs[0] else (shape, at.strides)
         if strides == [1, m] and at.root.aval.numel == m * k:
             found.setdefault(id(at.root), (i, node))
     return found

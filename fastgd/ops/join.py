@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-
 from .._core import DtypeError, NotOffered, ShapeError, aval
 from ..compiler.layout import contiguous_strides
 from ..compiler.lower import Call
@@ -49,8 +48,12 @@ METHODS = ("roll",)
 def _infer_cat(avals: tuple, attrs: tuple) -> tuple:
     (dim,) = attrs
     first = avals[0]
+
+    def rest(shape: tuple[int, ...]) -> tuple[int, ...]:
+        return (*shape[:dim], *shape[dim + 1 :])
+
     for i, a in enumerate(avals):
-        if a.ndim != first.ndim or any(n != m for d, (n, m) in enumerate(zip(a.shape, first.shape, strict=True)) if d != dim):
+        if a.ndim != first.ndim or rest(a.shape) != rest(first.shape):
             raise ShapeError(
                 f"cat: expected shapes that agree but in dim {dim}, got {first.shape} and {a.shape} (tensor {i})"
             )
@@ -154,7 +157,7 @@ def column_stack(tensors: Any) -> Tensor:
 
 
 def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
-    """The elements moved by `shifts` along `dims` (of the flattened tensor without them); what falls out comes in again."""
+    """The elements moved by `shifts` along `dims` (of the flattened tensor without them), round the end."""
     moved = integers("roll", "shifts", shifts)
     if dims is None or (isinstance(dims, (tuple, list)) and not dims):
         if len(moved) != 1:

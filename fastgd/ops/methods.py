@@ -10,9 +10,9 @@ from .. import _core
 from ..tensor import Tensor, as_tensor, device
 from . import functional as F
 from .elementwise import ADD, COPY, DIV, MUL, SUB, Op, as_operand
+from .index import getitem, setitem
 from .registry import apply_in_place, check_writable
 from .shape import repeat
-from .index import getitem, setitem
 
 for _family in F.FAMILIES:
     for _name in getattr(_family, "METHODS", ()):
@@ -161,7 +161,8 @@ _OPERATORS: dict[str, Any] = {
     "expand_as": lambda self, other: F.expand(self, other.shape),
     "float": _cast_method(_core.float32), "double": _cast_method(_core.float64), "long": _cast_method(_core.int64),
     "int": _cast_method(_core.int32), "bool": _cast_method(_core.bool_), "bfloat16": _cast_method(_core.bfloat16),
-    "__getitem__": getitem, "__setitem__": setitem, "T": property(_transposed), "mT": property(_matrix_transpose), "repeat": repeat,
+    "__getitem__": getitem, "__setitem__": setitem,
+    "T": property(_transposed), "mT": property(_matrix_transpose), "repeat": repeat,
     "view_as": lambda self, other: F.reshape(self, other.shape),
     "reshape_as": lambda self, other: F.reshape(self, other.shape), "__hash__": lambda self: id(self),
 }  # fmt: skip

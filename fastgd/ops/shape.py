@@ -244,7 +244,9 @@ def _put_back(n: Any, g: Tensor) -> Tensor:
     return apply(PUT, (g,), (n.in_avals[0].shape, n.op.name, n.attrs, 0))
 
 
-SLICE = Op("slice", _infer_slice, ("starts", "steps", "sizes"), view=_view_slice, vjp=_put_back, text="x[start:stop:step]")
+SLICE = Op(
+    "slice", _infer_slice, ("starts", "steps", "sizes"), view=_view_slice, vjp=_put_back, text="x[start:stop:step]"
+)
 FLIP = Op(
     "flip",
     lambda avals, attrs: (avals[0],),
@@ -640,13 +642,13 @@ def diag(input: Tensor, diagonal: int = 0) -> Tensor:
 
 def _triangle(name: str, input: Tensor, diagonal: int, upper: bool) -> Tensor:
     from .creation import arange
-    from .elementwise import ge, le, where
+    from .elementwise import add, ge, le, where
 
     if input.ndim < 2:
         raise ShapeError(f"{name}: expected at least 2 dims, got shape {input.shape}")
     (at,) = integers(name, "diagonal", diagonal)
     rows, columns = (arange(n) for n in input.shape[-2:])
-    keep = (ge if upper else le)(columns, reshape(rows + at, (-1, 1)) if len(rows) else reshape(rows, (0, 1)))
+    keep = (ge if upper else le)(columns, reshape(add(rows, at), (rows.numel(), 1)))
     return where(keep, input, False if input.dtype is _core.bool_ else 0)
 
 

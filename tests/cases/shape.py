@@ -1,5 +1,5 @@
 """Cases of operations that rearrange, and of those that put tensors side by side."""
-# ruff: noqa: E501 - tables are read by rows
+# ruff: noqa: E501, B008 - tables are read by rows
 
 import numpy as np
 
