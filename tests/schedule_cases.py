@@ -446,6 +446,87 @@ def originals(library, name):
         return [sequence(name, case.arguments, case.steps) for case in table[name]]
 
 
+# ---- schedulers that write into the groups: L is torch.optim.lr_scheduler or ours, o an optimizer ------
+
+SCHEDULERS = {
+    "LambdaLR": lambda L, o: L.LambdaLR(o, [factor_of, lambda n: 0.95**n]),
+    "MultiplicativeLR": lambda L, o: L.MultiplicativeLR(o, factor_of),
+    "StepLR": lambda L, o: L.StepLR(o, 7, 0.5),
+    "MultiStepLR": lambda L, o: L.MultiStepLR(o, [5, 5, 20], 0.5),
+    "ConstantLR": lambda L, o: L.ConstantLR(o, 0.25, 15),
+    "LinearLR": lambda L, o: L.LinearLR(o, 0.25, 0.75, 20),
+    "LinearLR default": lambda L, o: L.LinearLR(o),
+    "ExponentialLR": lambda L, o: L.ExponentialLR(o, 0.95),
+    "PolynomialLR": lambda L, o: L.PolynomialLR(o, 33, 2.0),
+    "PolynomialLR default": lambda L, o: L.PolynomialLR(o),
+    "CosineAnnealingLR": lambda L, o: L.CosineAnnealingLR(o, 11),
+    "CosineAnnealingLR floor": lambda L, o: L.CosineAnnealingLR(o, 11, 0.01),
+    "CosineAnnealingWarmRestarts": lambda L, o: L.CosineAnnealingWarmRestarts(o, 5, 2, 0.01),
+    "CyclicLR": lambda L, o: L.CyclicLR(o, 0.01, [0.2, 0.4], 4, 7),
+    "CyclicLR2": lambda L, o: L.CyclicLR(o, 0.01, 0.2, 6, mode="triangular2", base_momentum=0.7, max_momentum=0.85),
+    "CyclicLR own": lambda L, o: L.CyclicLR(o, 0.01, 0.2, 6, scale_fn=lambda n: 1 / (n + 1), scale_mode="iterations"),
+    "CyclicLR plain": lambda L, o: L.CyclicLR(o, 0.01, 0.2, 6, mode="exp_range", gamma=0.98, cycle_momentum=False),
+    "OneCycleLR": lambda L, o: L.OneCycleLR(o, [0.5, 0.1], 45),
+    "OneCycleLR three": lambda L, o: L.OneCycleLR(o, 0.5, epochs=5, steps_per_epoch=9, three_phase=True),
+    "OneCycleLR linear": lambda L, o: L.OneCycleLR(o, 0.5, 45, anneal_strategy="linear", cycle_momentum=False),
+    "SequentialLR": lambda L, o: L.SequentialLR(
+        o, [L.LinearLR(o, 0.1, total_iters=5), L.CosineAnnealingLR(o, 20), L.ConstantLR(o, 0.5, 6)], [5, 25]
+    ),
+    "SequentialLR restarts": lambda L, o: L.SequentialLR(
+        o, [L.ConstantLR(o, 0.1, 100), L.CosineAnnealingWarmRestarts(o, 6), L.ExponentialLR(o, 0.9)], [10, 31]
+    ),
+    "SequentialLR lambda": lambda L, o: L.SequentialLR(
+        o, [L.ExponentialLR(o, 0.9), L.LambdaLR(o, lambda n: 1 / (1 + n)), L.StepLR(o, 3, 0.5)], [4, 9]
+    ),
+    "ChainedScheduler": lambda L, o: L.ChainedScheduler([L.ConstantLR(o, 0.1, 4), L.ExponentialLR(o, 0.9)], o),
+    "ChainedScheduler of three": lambda L, o: L.ChainedScheduler(
+        [L.LinearLR(o, 0.2, total_iters=9), L.StepLR(o, 8, 0.5), L.CosineAnnealingLR(o, 17, 0.01)]
+    ),
+    "SWALR": lambda L, o: L.SWALR(o, 0.05, 12),
+    "SWALR linear": lambda L, o: L.SWALR(o, [0.05, 0.9], 12, "linear"),
+    "SWALR at once": lambda L, o: L.SWALR(o, 0.05, 0),
+}
+SCHEDULER_STEPS = 45
+BY_HAND = (13, 29)
+
+
+def drive(optimizer, scheduler, steps, first=0):
+    """The rates and momenta of the groups at each step; now and then somebody writes into them."""
+    rows = []
+    for n in range(first, first + steps):
+        rows.append([group["lr"] for group in optimizer.param_groups])
+        rows[-1] += [group["betas"][0] if "betas" in group else group["momentum"] for group in optimizer.param_groups]
+        if n in BY_HAND:
+            optimizer.param_groups[0]["lr"] *= 0.5
+        optimizer.step()
+        scheduler.step()
+    return rows
+
+
+def torch_schedulers():
+    """torch.optim.lr_scheduler, with SWALR."""
+    import types
+
+    import torch
+
+    return types.SimpleNamespace(**vars(torch.optim.lr_scheduler), SWALR=torch.optim.swa_utils.SWALR)
+
+
+def torch_optimizer(adam=False):
+    import torch
+
+    p, q = (torch.nn.Parameter(torch.ones(1)) for _ in range(2))
+    p.grad, q.grad = torch.ones(1), torch.ones(1)
+    kind = torch.optim.Adam if adam else partial(torch.optim.SGD, momentum=0.9)
+    return kind([{"params": [p]}, {"params": [q], "lr": 0.2}], lr=0.3)
+
+
+def scheduler_original(name):
+    with quiet():
+        optimizer = torch_optimizer("three" in name or "2" in name)
+        return drive(optimizer, SCHEDULERS[name](torch_schedulers(), optimizer), SCHEDULER_STEPS)
+
+
 # ---- feedback rules ----------------------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ Each script runs in a process and an empty folder of its own, as a newcomer woul
 source tree; the package under test may be installed elsewhere."""
 
 import importlib
+import json
 import math
 import os
 import re
@@ -18,7 +19,7 @@ import pytest
 import fastgd as gd
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "docs/architecture.md"]
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/schedules.md"]
 if not all((ROOT / name).exists() for name in [*DOCUMENTS, "examples"]):
     pytest.skip("needs the source tree", allow_module_level=True)
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -80,6 +81,27 @@ def test_the_example_trains_saves_and_explains(tmp_path):
     assert set(gd.load(tmp_path / "here.safetensors")) == {"model", "optimizer", "loader", "random"}
     assert re.search(r"^ *\d+ gemm_f32 .*gemm \+ add \+ relu \+ dropout", printed, re.M)
     assert "commit: writes parameters" in printed
+
+
+def test_the_script_of_the_schedules_runs(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    [script] = re.findall(r"^```python\n(.*?)^```", read("docs/schedules.md"), re.M | re.S)
+    monkeypatch.chdir(tmp_path)
+    names = {"model": gd.nn.Linear(2, 2)}
+    exec(script, names)
+    assert names["same"] == names["rate"]
+    assert (tmp_path / "rate.png").stat().st_size > 5000
+    [config] = re.findall(r"^```json\n(.*?)^```", read("docs/schedules.md"), re.M | re.S)
+    assert gd.schedules.from_config(json.loads(config))(1000) == 0.001
+
+
+def test_the_page_of_the_schedules_names_all_of_them_and_no_others():
+    code = "\n".join(re.findall(r"`([^`\n]+)`", read("docs/schedules.md")))
+    assert set(gd.schedules.REGISTRY) - set(re.findall(r"\w+", code)) == set()
+    tables = [line.split("|")[-2] for line in read("docs/schedules.md").splitlines() if line.startswith("| ")]
+    called = set(re.findall(r"(\w+)\(", "\n".join(tables)))
+    assert len(called) > 15
+    assert called - {"a", "b", "max"} <= set(gd.schedules.__all__)
 
 
 def test_every_example_is_run_here():

@@ -1,5 +1,6 @@
 """Optimizers with the names, defaults and state dictionaries of ``torch.optim``."""
 
+from . import lr_scheduler
 from .adagrad import Adadelta, Adagrad, RMSprop, Rprop
 from .adam import Adam, Adamax, AdamW, NAdam, RAdam
 from .optimizer import Optimizer, ParamGroup
@@ -19,4 +20,5 @@ __all__ = [
     "RAdam",
     "RMSprop",
     "Rprop",
+    "lr_scheduler",
 ]
