@@ -290,6 +290,8 @@ def test_plot_draws_every_step_of_every_schedule():
         np.testing.assert_array_equal(line.get_ydata(), [schedule(n) for n in range(120)])
     assert S.plot(a, 120, ax=axes) is axes and len(axes.lines) == 3
     assert axes.lines[2].get_label() == repr(a)
+    [nested] = S.plot(S.scale(a, 2.0) * S.clip(a, 0.1), 5).lines
+    assert nested.get_label().startswith("multiply(schedules=(scale(of=") and len(nested.get_label()) == 60
     [long] = S.plot(a, 10**6).lines
     assert len(long.get_xdata()) == 2000 and long.get_xdata()[-1] == 10**6 - 1
     [one] = S.plot([b], 1).lines

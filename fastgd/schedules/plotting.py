@@ -13,6 +13,9 @@ __all__ = ["plot"]
 #: More points than a screen has columns show nothing more.
 POINTS = 2000
 
+#: A longer name would cover the picture.
+LABEL = 60
+
 
 def plot(schedules: Function | Sequence[Function] | Mapping[str, Function], steps: int, ax: Any = None) -> Any:
     """Draw schedules over the steps 0, 1, ..., `steps` - 1.
@@ -50,13 +53,14 @@ def plot(schedules: Function | Sequence[Function] | Mapping[str, Function], step
     if ax is None:
         ax = _new_axes()
     for name, values in curves.items():
-        ax.plot(at, values, label=name, drawstyle="steps-post" if steps <= 50 else "default")
+        label = name if len(name) <= LABEL else name[: LABEL - 1] + "…"
+        ax.plot(at, values, label=label, drawstyle="steps-post" if steps <= 50 else "default")
     ax.set_xlabel("updates made so far")
     ax.set_ylabel("value")
     ax.set_xlim(0, max(1, steps - 1))
     ax.margins(y=0.05)
     ax.grid(alpha=0.3)
-    ax.legend(fontsize="small")
+    ax.legend(fontsize="small").set_in_layout(False)
     return ax
 
 
