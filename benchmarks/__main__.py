@@ -1,4 +1,5 @@
-"""The commands: `steps` (training steps), `gemm` (matrix products), `import` (time to import)."""
+"""The commands: `steps` (training steps), `fit` (epochs of scikit-learn's estimators), `gemm` (matrix products),
+`import` (time to import)."""
 
 import argparse
 import json
@@ -13,6 +14,7 @@ from benchmarks.driver import Contestant
 OURS = {
     "fastgd": Contestant("fastgd", "fastgd_", "compile"),
     "fastgd_eager": Contestant("fastgd_eager", "fastgd_"),
+    "fastgd_sklearn": Contestant("fastgd_sklearn", "sklearn_", "fastgd"),
 }
 PEERS = {
     # PyTorch's allocator backs large tensors with huge pages only if asked to.
@@ -51,6 +53,7 @@ def parse_arguments():
 
     for command, ours, peers, group in (
         ("steps", ["fastgd", "fastgd_eager"], ["torch", "torch_compile", "jax", "sklearn"], workloads.STEPS),
+        ("fit", ["fastgd_sklearn"], ["sklearn"], workloads.FITS),
         ("gemm", ["fastgd_eager"], ["torch", "numpy"], workloads.GEMM),
     ):
         sub = commands.add_parser(command, parents=[common])

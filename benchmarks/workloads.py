@@ -81,6 +81,27 @@ class Training:
 
 
 @dataclass(frozen=True)
+class Fit:
+    """Epochs of an estimator's `fit` on the same rows in float32, shuffled; the value to agree on is the loss of the
+    last epoch."""
+
+    name: str
+    model: MLP
+    batch: int
+    rows: int
+    seed: int = 0
+    builder = "fit"
+
+    @property
+    def flops(self):
+        return self.rows / self.batch * self.model.flops(self.batch)
+
+    def arrays(self):
+        x, y = self.model.sample(np.random.default_rng(self.seed), self.rows)
+        return {"x": x.astype(np.float32), "y": y}
+
+
+@dataclass(frozen=True)
 class Matmul:
     """c[m, n] = a[m, k] @ b[k, n], all row-major; the value to agree on is an element of c."""
 
@@ -112,6 +133,11 @@ STEPS = [
     Training("mlp_small", MLP((13, 32, 32, 2)), batch=32),
 ]
 
+FITS = [
+    Fit("fit_large", MLP((784, 512, 512, 10)), batch=128, rows=2048),
+    Fit("fit_small", MLP((13, 32, 32, 2)), batch=32, rows=512),
+]
+
 # The products of an MLP layer forward and backward, of a small GPT, of GPT-2, and one large square.
 GEMM = [
     Matmul(128, 512, 784),
@@ -124,7 +150,7 @@ GEMM = [
     Matmul(1024, 1024, 1024),
 ]
 
-WORKLOADS = {workload.name: workload for workload in STEPS + GEMM}
+WORKLOADS = {workload.name: workload for workload in STEPS + FITS + GEMM}
 
 
 def batches(arrays):

@@ -58,7 +58,7 @@ long = int64
 int = int32
 
 
-_LAZY = ("cli", "data", "diagnose", "models", "train", "tune", "utils")
+_LAZY = ("cli", "data", "diagnose", "models", "sklearn", "train", "tune", "utils")
 
 
 def __getattr__(name: str) -> _Any:

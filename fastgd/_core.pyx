@@ -1046,7 +1046,7 @@ cdef class Exclusive:
 # ---- compiled functions --------------------------------------------------------------------------
 
 cdef enum:
-    MAX_ARGS = 32
+    MAX_ARGS = 256
 
 
 cdef int _refuse_shared_gradient(Storage gradient, list others) except -1:
