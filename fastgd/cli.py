@@ -166,7 +166,7 @@ def _assignments(options: argparse.Namespace) -> list[str]:
 
 def _train(options: argparse.Namespace) -> int:
     from fastgd.train.config import TrainConfig, read_toml, with_assignments
-    from fastgd.train.recipe import load_data, resume, train
+    from fastgd.train.recipe import check, load_data, resume, train
     from fastgd.train.runlog import RunFolder, read_config
 
     assignments = _assignments(options)
@@ -188,6 +188,7 @@ def _train(options: argparse.Namespace) -> int:
             print(_as_toml(config.to_dict()))
             return 0
         split = load_data(config)
+        check(config, split)
         run = RunFolder(options.resume or options.out, resume=bool(options.resume))
     train_data, test_data = split
     what = f"{len(train_data.classes)} classes" if train_data.classes else "regression"

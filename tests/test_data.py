@@ -1,26 +1,38 @@
-"""Data sets, files, divisions and the loader. The engine is not needed."""
+"""Data sets, files, divisions, preprocessing and loaders. No tensors are needed."""
 
+import gzip
 import hashlib
 import io
+import struct
+import threading
+import urllib.error
 import zipfile
+from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastgd import random
 from fastgd.data import (
     ArrayLoader,
     Dataset,
+    IterableLoader,
+    Preprocessor,
     Standardizer,
     Stream,
+    fashion_mnist,
     load_csv,
     load_dataset,
     load_digits,
+    load_fashion_mnist,
     load_numpy,
     permutation,
     train_test_split,
 )
+from fastgd.data.loader import in_background
 
 WORD = st.integers(0, 2**64 - 1)
 
@@ -344,6 +356,303 @@ def test_csv_missing_column_suggests(tmp_path):
         load_csv(path, "prize")
     with pytest.raises(ValueError, match="no column 2"):
         load_csv(path, 2)
+
+
+# ---- categories, missing values
+
+
+def test_csv_with_categories_and_missing_values(tmp_path):
+    text = "size,city,code,y\n1,north,7,0\nNA,south,8,1\n3,?,7,0\n,north,,1\n"
+    data = load_csv(table(tmp_path, text), categorical=["code"])
+    assert data.categories == (None, ("north", "south"), ("7", "8"))
+    np.testing.assert_array_equal(data.x, np.float32([[1, 0, 0], [np.nan, 1, 1], [3, np.nan, 0], [np.nan, 0, np.nan]]))
+    assert data.target == "y"
+    ignored = load_csv(table(tmp_path, text), ignore=["city", "code"])
+    assert (ignored.feature_names, ignored.categories) == (("size",), ())
+
+
+def test_numbers_among_texts_keep_their_spelling(tmp_path):
+    data = load_csv(table(tmp_path, "cabin,y\nC1,0\n007,1\nB2,0\n7,1\nC1,0\nB2,1\nB2,0\n"))
+    assert data.categories == (("007", "7", "B2", "C1"),)
+    assert data.x[:, 0].tolist() == [3, 0, 2, 1, 3, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("text", "header"),
+    [
+        ("color,shape,y\nred,round,0\nblue,flat,1\n", True),
+        ("red,round,0\nblue,flat,1\nblue,flat,0\nred,flat,1\n", True),  # no number in it: taken for names
+        ("red,5,0\nblue,6,1\nblue,7,0\nred,8,1\n", False),
+        ("color,5,y\nred,6,0\nblue,7,1\n", True),  # the target is text above numbers
+        ("NA,5,0\n3,6,1\n3,7,0\n3,8,1\n", False),  # a missing value is no name
+        ("1,2,3\n4,5,6\n", False),
+    ],
+)
+def test_headers_of_tables_with_text(tmp_path, text, header):
+    rows = text.count("\n")
+    if header and text.startswith("red"):
+        assert len(load_csv(table(tmp_path, text))) == rows - 1
+        return
+    assert len(load_csv(table(tmp_path, text), task="regression")) == rows - header
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"categorical": ["citi"]}, "no column 'citi' among 'city', 'y'; did you mean 'city'"),
+        ({"ignore": ["city"]}, "no columns are left"),
+        ({"ignore": ["y"]}, "'y' is the target"),
+    ],
+)
+def test_columns_that_cannot_be_named(tmp_path, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        load_csv(table(tmp_path, "city,y\nnorth,0\nsouth,1\n"), **arguments)
+
+
+def test_text_that_is_no_category(tmp_path):
+    with pytest.raises(ValueError, match=r":1:1: 'name' has 30 different texts in 30 rows.*data\.ignore"):
+        load_csv(table(tmp_path, "name,y\n" + "".join(f"n{i},{i % 2}\n" for i in range(30))))
+    with pytest.raises(ValueError, match=r":5:1: '3\+' in 'n' is not a number, as most.*data\.categorical"):
+        load_csv(table(tmp_path, "n,y\n1,0\n2,1\n1,0\n3+,1\n"))
+
+
+def parts(tmp_path):
+    text = "size,city,same,y\n1,north,5,1.5\nNA,south,5,2\n3,?,5,3\n8,north,5,9.5\n"
+    return load_csv(table(tmp_path, text))
+
+
+def test_preprocessing_is_fitted_once_and_stored(tmp_path):
+    data = parts(tmp_path)
+    processor = Preprocessor.fit(data.take(np.arange(3)))
+    names = ("size", "size is missing", "city is north", "city is south", "city is missing", "same")
+    assert processor.features == names
+    x, y = processor.apply(data)
+    assert x.dtype == np.float32
+    filled = np.array([1, 2, 3])  # the median in place of the missing one
+    scale = filled.std()
+    np.testing.assert_allclose(x[:, 0], (np.array([1, 2, 3, 8]) - 2) / scale, rtol=1e-6)
+    assert x[:, 1].tolist() == [0, 1, 0, 0]
+    assert x[:, 2:5].tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 0, 0]]
+    assert x[:, 5].tolist() == [0, 0, 0, 0]
+    targets = np.array([1.5, 2, 3])
+    np.testing.assert_allclose(y[:, 0], (data.y - targets.mean()) / targets.std(), rtol=1e-6)
+    again = Preprocessor.from_state(processor.state_dict())
+    for one, other in zip(again.apply(data), (x, y), strict=True):
+        np.testing.assert_array_equal(one, other)
+    with pytest.raises(ValueError, match="not the state of a Preprocessor"):
+        Preprocessor.from_state({"columns": ()})
+
+
+def test_preprocessing_never_looks_at_the_test_data(tmp_path):
+    data = parts(tmp_path)
+    train = data.take(np.arange(3))
+    changed = data.x.copy()
+    changed[3, 0] = 1e6
+    before = Preprocessor.fit(train)
+    same = Preprocessor.fit(
+        Dataset(changed, data.y, "d", data.feature_names, categories=data.categories).take(np.arange(3))
+    )
+    np.testing.assert_array_equal(same.scaling.mean, before.scaling.mean)
+
+
+def test_new_data_finds_its_columns_and_categories(tmp_path):
+    data = parts(tmp_path)
+    processor = Preprocessor.fit(data)
+    x, _ = processor.apply(data)
+    text = "same,y,city,more,size\n5,1.5,north,1,1\n5,2,south,1,\n5,3,,1,3\n5,9.5,west,1,8\n"
+    other = load_csv(table(tmp_path, text, "new.csv"), "y")
+    expected = x.copy()
+    expected[3, 2:5] = 0  # a city that training did not know
+    np.testing.assert_array_equal(processor.apply(other)[0], expected)
+    with pytest.raises(ValueError, match="new: lacks the columns city"):
+        processor.apply(load_csv(table(tmp_path, text, "new.csv"), "y", ignore=["city"]))
+    numbers = load_csv(
+        table(tmp_path, text.replace("north", "1").replace("south", "2").replace("west", "1"), "n.csv"), "y"
+    )
+    with pytest.raises(ValueError, match="column 'city' held categories in training, here it holds numbers"):
+        processor.apply(numbers)
+
+
+def test_labels_are_those_of_training(tmp_path):
+    processor = Preprocessor.fit(load_csv(table(tmp_path, "a,y\n1,cat\n2,dog\n3,cat\n")))
+    new = load_csv(table(tmp_path, "a,y\n1,dog\n2,cat\n3,dog\n", "n.csv"))
+    assert processor.apply(new)[1].tolist() == [1, 0, 1]
+    with pytest.raises(ValueError, match="unknown labels cow; in training there were cat, dog"):
+        processor.apply(load_csv(table(tmp_path, "a,y\n1,dog\n2,cow\n3,cow\n", "n.csv")))
+
+
+# ---- Fashion-MNIST: small files of the same form stand in for the real ones
+
+
+@pytest.fixture
+def fashion(tmp_path, monkeypatch):
+    """Four files with 6 and 4 images, pinned as the real ones are."""
+    rng = np.random.default_rng(0)
+    files, folder = {}, tmp_path / "files"
+    folder.mkdir()
+    for name, (shape, _) in fashion_mnist.FILES.items():
+        shape = (6 if name.startswith("train") else 4, *shape[1:])
+        data = struct.pack(f">{1 + len(shape)}I", 0x800 | len(shape), *shape)
+        data += rng.integers(0, 10, shape).astype(np.uint8).tobytes()
+        files[name] = (shape, hashlib.sha256(data).hexdigest())
+        (folder / f"{name}.gz").write_bytes(gzip.compress(data))
+    monkeypatch.setattr(fashion_mnist, "FILES", files)
+    monkeypatch.setattr(fashion_mnist, "DEBIAN", tmp_path / "none")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("FASTGD_DATA", raising=False)
+    return folder
+
+
+def test_fashion_mnist_is_looked_for(fashion, tmp_path, monkeypatch):
+    train, test = load_fashion_mnist(fashion)
+    assert (train.x.shape, test.x.shape) == ((6, 784), (4, 784))
+    assert train.x.dtype == np.float32
+    assert train.x.max() <= 9 / 255
+    assert train.feature_shape == (1, 28, 28)
+    assert len(train.classes) == 10
+    with pytest.raises(FileNotFoundError, match="no Fashion-MNIST files there"):
+        load_fashion_mnist(download=False)
+    with pytest.raises(FileNotFoundError):
+        load_fashion_mnist(tmp_path / "none")
+    monkeypatch.setenv("FASTGD_DATA", str(fashion))
+    assert len(load_fashion_mnist(download=False).train) == 6
+    monkeypatch.setenv("FASTGD_DATA", str(tmp_path))
+    fashion.rename(tmp_path / "fashion-mnist")
+    assert len(load_fashion_mnist(download=False).train) == 6
+
+
+@pytest.mark.parametrize("damage", ["flipped", "truncated", "longer", "text"])
+def test_fashion_mnist_that_is_damaged(fashion, damage):
+    path = fashion / "t10k-labels-idx1-ubyte.gz"
+    data = gzip.decompress(path.read_bytes())
+    path.write_bytes(
+        {
+            "flipped": gzip.compress(data[:-1] + bytes([data[-1] ^ 1])),
+            "truncated": path.read_bytes()[:-9],
+            "longer": gzip.compress(data + bytes(1)),
+            "text": b"<html>",
+        }[damage]
+    )
+    with pytest.raises(ValueError, match=r"t10k-labels-idx1-ubyte\.gz: not"):
+        load_fashion_mnist(fashion)
+
+
+class Response(io.BytesIO):
+    headers: ClassVar = {"Content-Length": "9"}
+
+
+def test_fashion_mnist_is_downloaded_once(fashion, tmp_path, monkeypatch):
+    asked = []
+
+    def urlopen(url, timeout):
+        asked.append(url)
+        return Response((fashion / url.rpartition("/")[2]).read_bytes())
+
+    monkeypatch.setattr("urllib.request.urlopen", urlopen)
+    assert len(load_fashion_mnist().test) == 4
+    assert len(asked) == 4
+    assert all(url.startswith("https://") for url in asked)
+    load_fashion_mnist()
+    assert len(asked) == 4
+    assert len(list((tmp_path / "cache/fastgd/fashion-mnist").iterdir())) == 4
+
+
+@pytest.mark.parametrize("fault", ["wrong", "large", "offline"])
+def test_a_download_that_fails_leaves_nothing(fashion, tmp_path, monkeypatch, fault):
+    def urlopen(url, timeout):
+        if fault == "offline":
+            raise urllib.error.URLError("no route to host")
+        return Response(b"x" * 100)
+
+    monkeypatch.setattr("urllib.request.urlopen", urlopen)
+    if fault == "large":
+        monkeypatch.setattr(fashion_mnist, "MAX_DOWNLOAD", 99)
+    message = {"wrong": "not readable", "large": "larger than 99 bytes", "offline": "no route.*set FASTGD_DATA"}[fault]
+    with pytest.raises((ValueError, OSError), match=message):
+        load_fashion_mnist()
+    assert list((tmp_path / "cache/fastgd/fashion-mnist").iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/usr/share/datasets/fashion-mnist").is_dir(), reason="Debian's files are not installed")
+def test_the_real_fashion_mnist():
+    train, test = load_fashion_mnist("/usr/share/datasets/fashion-mnist")
+    assert (train.x.shape, test.x.shape) == ((60000, 784), (10000, 784))
+    assert np.bincount(train.y).tolist() == [6000] * 10
+    assert train.classes[train.y[0]] == "ankle boot"
+
+
+# ---- prefetching
+
+
+def test_prefetching_changes_nothing_but_when():
+    plain, ahead = ([tuple(map(bytes, b)) for b in ArrayLoader([np.arange(20)], 3, seed=1, prefetch=p)] for p in (0, 3))
+    assert plain == ahead
+    loader = ArrayLoader([np.arange(20)], 3, shuffle=False, prefetch=4)
+    for (batch,) in loader:
+        assert loader.position == batch[-1] + 1
+        if loader.position == 9:
+            break
+    assert next(batch.tolist() for (batch,) in loader) == [9, 10, 11]
+
+
+def test_errors_of_the_background_come_out():
+    def broken():
+        yield 1
+        raise OSError("gone")
+
+    with pytest.raises(OSError, match="gone"):
+        list(in_background(broken(), 2))
+    before = threading.active_count()
+    source = in_background(iter(range(10**9)), 2)
+    assert next(source) == 0
+    source.close()
+    assert threading.active_count() == before
+    with pytest.raises(ValueError, match="prefetch must be at least 0"):
+        ArrayLoader([np.arange(3)], 1, prefetch=-1)
+
+
+def test_iterables_go_on_where_they_were():
+    batches = [np.full(2, i) for i in range(5)]
+    loader = IterableLoader(batches)
+    assert len(loader) == 5
+    seen = []
+    for batch in loader:
+        seen.append(int(batch[0]))
+        if len(seen) == 3:
+            break
+    assert loader.state_dict() == {"epoch": 0, "position": 3, "random": tuple(random.get_state())}
+    other = IterableLoader(batches)
+    other.load_state_dict(loader.state_dict())
+    assert [int(batch[0]) for batch in other] == [3, 4]
+    assert (other.epoch, other.position) == (1, 0)
+    with pytest.raises(ValueError, match="at batch 9, an epoch has 5"):
+        other.load_state_dict({**loader.state_dict(), "position": 9})
+
+
+def test_a_source_that_knows_its_position_is_asked_for_it():
+    class Stream:
+        def __init__(self):
+            self.at = 0
+
+        def __iter__(self):
+            while self.at < 6:
+                self.at += 1
+                yield self.at
+            self.at = 0
+
+        def state_dict(self):
+            return {"at": self.at}
+
+        def load_state_dict(self, state):
+            self.at = state["at"]
+
+    loader = IterableLoader(Stream())
+    source = iter(loader)
+    assert [next(source) for _ in range(3)] == [1, 2, 3]
+    state = loader.state_dict()
+    other = IterableLoader(Stream())
+    other.load_state_dict(state)
+    assert list(other) == [4, 5, 6]
 
 
 def test_missing_file_and_unknown_kind(tmp_path):

@@ -209,3 +209,123 @@ def test_torch_tensors_that_require_grad_can_be_loaded():
     ours = nn.Linear(3, 2)
     ours.load_state_dict(dict(theirs.named_parameters()))
     np.testing.assert_array_equal(np.asarray(ours.weight), theirs.weight.detach().numpy())
+
+
+# ---- weights in safetensors files, both ways
+
+
+def test_weights_saved_here_are_read_there(tmp_path):
+    from safetensors.torch import load_file
+
+    from fastgd.train import Trainer
+
+    ours = models.MLP(FEATURES, (HIDDEN,), CLASSES, activation="tanh")
+    x, y = next(batches("float32"))
+    run = Trainer(ours, F.cross_entropy, optim.AdamW(ours.parameters(), lr=1e-2), (x, y), run=tmp_path / "run")
+    checkpoint = run.fit(steps=5).checkpoint
+    weights = load_file(checkpoint / "model.safetensors")
+    theirs = torch_model("float32")
+    theirs.load_state_dict({name.removeprefix("layers."): value for name, value in weights.items()})
+    ours.eval()
+    expected = theirs(torch.tensor(x)).detach().numpy()
+    np.testing.assert_allclose(np.asarray(ours(gd.tensor(x))), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16", "int64", "int32", "uint8", "bool"])
+def test_every_dtype_goes_both_ways(tmp_path, dtype):
+    from safetensors.torch import load_file, save_file
+
+    values = torch.tensor([[-2.5, 0.0, 1.0], [3.0e38, float("inf"), 7.125]])
+    values = values.clamp(0, 200) if dtype in ("int64", "int32", "uint8") else values
+    theirs = {"a": values.to(getattr(torch, dtype)), "scalar": torch.ones((), dtype=getattr(torch, dtype))}
+    save_file(theirs, tmp_path / "theirs.safetensors")
+    ours = gd.load(tmp_path / "theirs.safetensors")
+    assert str(ours["a"].dtype).removeprefix("fastgd.") == dtype
+    as_float = theirs["a"].float() if dtype == "bfloat16" else theirs["a"]
+    np.testing.assert_array_equal(np.asarray(ours["a"]), as_float.numpy())
+    gd.save(tmp_path / "ours.safetensors", ours)
+    back = load_file(tmp_path / "ours.safetensors")
+    for name, value in theirs.items():
+        assert back[name].dtype == value.dtype
+        assert back[name].shape == value.shape
+        assert torch.equal(back[name], value)
+
+
+def test_a_model_of_bfloat16_weights_is_loaded(tmp_path):
+    from safetensors.torch import save_file
+
+    theirs = torch_model("float32").to(torch.bfloat16)
+    save_file(theirs.state_dict(), tmp_path / "bf16.safetensors")
+    ours = models.MLP(FEATURES, (HIDDEN,), CLASSES)
+    ours.layers.load_state_dict(gd.load(tmp_path / "bf16.safetensors"))
+    for name, value in ours.layers.state_dict().items():
+        assert value.dtype == gd.float32
+        np.testing.assert_array_equal(np.asarray(value), theirs.state_dict()[name].float().numpy())
+
+
+# ---- gradient accumulation and data loaders
+
+
+def test_accumulated_batches_are_torchs_large_batch():
+    """Three batches with labels that do not count, in one update, beside one batch of all of them in PyTorch."""
+    from fastgd.train import Trainer
+
+    (x, y), _ = batches("float64", 2)
+    y = y.copy()
+    y[:20] = -100
+    theirs = torch_model("float64")
+    ours = our_model(theirs, "float64")
+    optimizer = optim.SGD(ours.parameters(), lr=0.5)
+    parts = [(x[:25], y[:25]), (x[25:30], y[25:30]), (x[30:], y[30:])]
+    Trainer(ours, nn.CrossEntropyLoss(), optimizer, parts, accumulate=3, clip_norm=0.1).fit(steps=1)
+    torch.nn.functional.cross_entropy(theirs(torch.tensor(x)), torch.tensor(y)).backward()
+    torch.nn.utils.clip_grad_norm_(theirs.parameters(), 0.1)
+    torch.optim.SGD(theirs.parameters(), lr=0.5).step()
+    for name, value in ours.layers.state_dict().items():
+        np.testing.assert_allclose(np.asarray(value), theirs.state_dict()[name].numpy(), rtol=1e-10, atol=1e-12)
+
+
+def test_data_loaders_give_the_same_batches():
+    from torch.utils import data as theirs
+
+    from fastgd.utils import data as ours
+
+    x, y = np.arange(22, dtype=np.float32).reshape(11, 2), np.arange(11)
+
+    def plain(batches):
+        return [[np.asarray(part).tolist() for part in batch] for batch in batches]
+
+    for settings in (
+        {},
+        {"batch_size": 4},
+        {"batch_size": 4, "drop_last": True},
+        {"batch_size": 3, "sampler": [5, 2, 9, 1]},
+    ):
+        one = ours.DataLoader(ours.TensorDataset(gd.tensor(x), gd.tensor(y)), **settings)
+        other = theirs.DataLoader(theirs.TensorDataset(torch.tensor(x), torch.tensor(y)), **settings)
+        assert len(one) == len(other)
+        assert plain(one) == plain(other)
+        assert [type(batch) for batch in one] == [type(batch) for batch in other]
+    samples = [{"a": (1, 2.0), "b": np.ones(2, np.float32)}, {"a": (3, 4.0), "b": np.zeros(2, np.float32)}]
+    one, other = ours.default_collate(samples), theirs.default_collate(samples)
+    assert [str(p.dtype).split(".")[1] for p in one["a"]] == [str(p.dtype).split(".")[1] for p in other["a"]]
+    np.testing.assert_array_equal(np.asarray(one["b"]), other["b"].numpy())
+    for lengths in ([0.5, 0.3, 0.2], [4, 4, 3], [1 / 3, 1 / 3, 1 / 3]):
+        sizes = [[len(part) for part in library.random_split(range(11), lengths)] for library in (ours, theirs)]
+        assert sizes[0] == sizes[1]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["DataLoader", "TensorDataset", "Subset", "ConcatDataset", "SequentialSampler", "RandomSampler", "BatchSampler"],
+)
+def test_data_takes_the_arguments_of_torch(name):
+    def arguments(library):
+        return dict(inspect.signature(getattr(library.utils.data, name)).parameters)
+
+    ours, theirs = arguments(gd), arguments(torch)
+    assert set(ours) <= set(theirs)
+    positional = [n for n, a in theirs.items() if a.kind is a.POSITIONAL_OR_KEYWORD]
+    assert [n for n, a in ours.items() if a.kind is a.POSITIONAL_OR_KEYWORD][: len(positional)] == positional[
+        : len(ours)
+    ]

@@ -14,14 +14,17 @@ import numpy as np
 import pytest
 
 import fastgd as gd
-from fastgd import models, nn, optim
+from fastgd import models, nn, optim, schedules
 from fastgd.cli import SHORT, main
 from fastgd.train import CheckpointError, NonFiniteLossError, TrainConfig, latest_checkpoint, load_checkpoint
 from fastgd.train.config import with_assignments
-from fastgd.train.registry import MODELS, OPTIMIZERS, SCHEDULES, settings_of
+from fastgd.train.registry import MODELS, OPTIMIZERS, SCHEDULES, build_schedule, settings_of
 from fastgd.train.runlog import read_config, read_metrics
 
 # ---------------------------------------------------------------------------------------------------- settings
+
+
+DEFAULT = {"optimizer": "adamw", "schedule": "warmup_cosine"}
 
 
 def test_every_setting_is_checked():
@@ -69,8 +72,8 @@ def test_every_setting_is_checked():
         for section, value in TrainConfig().to_dict().items()
         for key in (value if isinstance(value, dict) else [section])
     }
-    unchecked = {"model.name", "optimizer.name", "schedule.name", "schedule.end"}
-    assert every - set(bad) - unchecked <= {f"optimizer.{key}" for key in settings_of("optimizer", "adamw")}
+    theirs = {f"{kind}.{key}" for kind in ("optimizer", "schedule") for key in settings_of(kind, DEFAULT[kind])}
+    assert every - set(bad) - theirs == {"model.name", "optimizer.name", "schedule.name"}
     with pytest.raises(ValueError, match="nothing beside training.epochs"):
         TrainConfig.from_dict({"training": {"epochs": 3, "steps": 4}})
 
@@ -106,6 +109,19 @@ def test_unknown_and_impossible_settings_are_errors(values, message):
     assert message in str(caught.value)
 
 
+def test_schedules_span_the_run_and_reach_the_learning_rate():
+    def built(name, **settings):
+        return build_schedule(name, 0.1, 200, {**settings_of("schedule", name), **settings})
+
+    assert built("warmup_cosine") == schedules.warmup_cosine(0.1, 10, 200)
+    assert built("warmup_cosine", warmup_steps=7) == schedules.warmup_cosine(0.1, 7, 200)
+    assert built("warmup", warmup=0.5) == schedules.warmup(0.1, 100)
+    assert built("linear") == schedules.linear(0.1, 0.0, 200)
+    assert built("cosine", steps=50, end=0.01) == schedules.cosine(0.1, 50, 0.01)
+    with pytest.raises(ValueError, match=r"schedule\.rate: must be given for exponential"):
+        built("exponential")
+
+
 def test_assignments():
     given = {"data": {"source": "digits"}}
     changed = with_assignments(given, ["data.source=a b.csv", "model.hidden=[3, 4]", "training.ema=0.5", "seed = 3"])
@@ -119,13 +135,36 @@ def test_assignments():
         with_assignments({"seed": 3}, ["seed.a=1"])
 
 
+COSINE = "{schedule='cosine', peak=0.01, steps=9}"
+NEEDED = {
+    "chain": [f"schedules=[{COSINE}, {COSINE}]", "lengths=[9, 9]"],
+    "clip": [f"of={COSINE}", "low=0.001"],
+    "cyclic": ["start=0.001"],
+    "exponential": ["rate=0.9"],
+    "inverse_time": ["rate=0.1"],
+    "join": [f"schedules=[{COSINE}, {COSINE}]", "boundaries=[9]"],
+    "multiply": [f"schedules=[{COSINE}, {COSINE}]"],
+    "multistep": ["milestones=[10, 20]"],
+    "offset": [f"of={COSINE}", "amount=0.001"],
+    "piecewise_constant": ["values=[0.1, 0.01]", "boundaries=[9]"],
+    "piecewise_interpolate": ["values=[0.1, 0.01]", "boundaries=[9]"],
+    "restarts": [f"decay={COSINE}"],
+    "scale": [f"of={COSINE}", "factor=0.5"],
+    "shift": [f"of={COSINE}", "steps=3"],
+    "warmup_exponential": ["rate=0.9"],
+    "with_warmup": [f"of={COSINE}", "steps=5"],
+}
+
+
 @pytest.mark.parametrize(
     ("kind", "name"),
     [("model", n) for n in MODELS] + [("optimizer", n) for n in OPTIMIZERS] + [("schedule", n) for n in SCHEDULES],
 )
 def test_every_registered_name_trains(tmp_path, monkeypatch, capsys, kind, name):
     monkeypatch.chdir(tmp_path)
-    code, _, err = run_main(capsys, "train", *SHORT_RUN, "--set", f"{kind}.name={name}")
+    given = [f"{kind}.name={name}", *(f"{kind}.{text}" for text in NEEDED.get(name, ()))]
+    assignments = [part for text in given for part in ("--set", text)]
+    code, _, err = run_main(capsys, "train", *SHORT_RUN, *assignments)
     assert code == 0, err
     assert read_config("runs/001")["config"][kind]["name"] == name
 
@@ -231,6 +270,10 @@ def test_regression(tmp_path, monkeypatch, capsys):
         (("train", "--hidden", "8,0"), "model.hidden: expected whole numbers of at least 1, got (8, 0)"),
         (("train", "--set", "optimizer.lrr=1"), "did you mean 'optimizer.lr'"),
         (("train", "--set", "lr"), "--set: expected section.key=value, got 'lr'"),
+        (("train", "--set", "training.metrics=['r2']"), "training.metrics: r2 does not suit classes"),
+        (("train", "--set", "training.metrics=['auc']"), "auc is for two classes, the data has 10"),
+        (("train", "--set", "training.monitor=f1"), "'f1' is not among the metrics accuracy"),
+        (("train", "--epochs", "1", "--set", "schedule.warmup_steps=99"), "warmup"),
         (("train", "none.toml"), "none.toml: No such file or directory"),
         (("train", "bad.toml"), "bad.toml: not a TOML file"),
         (("train", "--resume", "none"), "none/config.json: No such file or directory; is none the folder of a run?"),

@@ -30,7 +30,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from .._core import FastgdError
+from .._core import FastgdError, NotOffered
 from .tree import decode, encode
 
 __all__ = [
@@ -129,7 +129,7 @@ def load_checkpoint(folder: str | Path) -> tuple[dict[str, np.ndarray], dict[str
         _check_digest(folder / name, index["files"].get(name))
     tensors, arrays = (_read_tensors(folder / name)[0] for name in (MODEL, STATE))
     try:
-        state = decode(index["state"], arrays, lambda array: array)
+        state = decode(index["state"], arrays, arrays.__getitem__)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{folder / INDEX}: {error}") from None
     return tensors, state
@@ -224,7 +224,7 @@ def save(path: str | Path, state: Any) -> None:
 def load(path: str | Path) -> Any:
     """Load what :func:`save` wrote, or any other safetensors file as a dictionary of tensors.
 
-    bfloat16 becomes float32. Nothing in the file is executed or unpickled.
+    Nothing in the file is executed or unpickled.
 
     Parameters
     ----------
@@ -248,11 +248,15 @@ def load(path: str | Path) -> Any:
 
 
 def _load(path: Path, as_tensor: Callable[[np.ndarray], Any]) -> Any:
-    arrays, notes = _read_tensors(path)
+    arrays, notes, wide = _read_tensors(path)
+
+    def tensor(name: str) -> Any:
+        return as_tensor(arrays[name]).to("bfloat16") if name in wide else as_tensor(arrays[name])
+
     if TREE not in notes:
-        return {name: as_tensor(array) for name, array in arrays.items()}
+        return {name: tensor(name) for name in arrays}
     try:
-        return decode(json.loads(notes[TREE]), arrays, as_tensor)
+        return decode(json.loads(notes[TREE]), arrays, tensor)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: damaged structure: {error}") from None
 
@@ -277,15 +281,41 @@ def _staged(target: Path) -> Iterator[Path]:
 
 def _write_tensors(path: Path, tensors: Mapping[str, Any], notes: dict[str, str] | None = None) -> str:
     """Write a safetensors file through to the disk and return its SHA-256."""
+    wide = {name for name, value in tensors.items() if _is_bf16(value)}
     solid = {name: _solid(name, np.asarray(value)) for name, value in tensors.items()}
     try:
-        safetensors.numpy.save_file(solid, path, metadata=notes)
+        if wide:
+            _save_with_bf16(solid, wide, path, notes)
+        else:
+            safetensors.numpy.save_file(solid, path, metadata=notes)
     except safetensors.SafetensorError as error:
         raise OSError(f"{path}: could not be written: {error}") from None
     os.chmod(path, 0o666 & ~_umask())  # the library makes files that only their owner may read
     _read_header(path)
     sync(path)
     return _digest(path)
+
+
+def _is_bf16(value: Any) -> bool:
+    return str(getattr(value, "dtype", "")) == "fastgd.bfloat16"
+
+
+def _save_with_bf16(solid: dict[str, np.ndarray], wide: set[str], path: Path, notes: dict[str, str] | None) -> None:
+    """NumPy has no bfloat16: the tensors `wide` come as float32, of whose bits the upper half is written."""
+    if not hasattr(safetensors, "TensorSpec"):
+        raise NotOffered("save: bfloat16 tensors need safetensors 0.8 or later; convert them to float32")
+    halves = {name: np.asarray(solid[name].view(np.uint32) >> 16, dtype="<u2") for name in wide}
+    solid = {**solid, **halves}  # held until all is written
+    specs = {
+        name: safetensors.TensorSpec(
+            dtype="bfloat16" if name in wide else array.dtype.name,
+            shape=array.shape,
+            data_ptr=array.ctypes.data,
+            data_len=array.nbytes,
+        )
+        for name, array in solid.items()
+    }
+    safetensors.serialize_file(specs, path, metadata=notes)
 
 
 def _solid(name: str, array: np.ndarray) -> np.ndarray:
@@ -377,8 +407,8 @@ def _check_digest(path: Path, expected: Any) -> None:
         raise CheckpointError(f"{path}: damaged or replaced: its SHA-256 is {actual}, {INDEX} says {expected}")
 
 
-def _read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Return the arrays and the metadata of a safetensors file."""
+def _read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str], list[str]]:
+    """Return the arrays of a safetensors file, its metadata, and which arrays are bfloat16 (as float32)."""
     header, start = _read_header(path)
     notes = header.pop("__metadata__", {})
     wide = [name for name, entry in header.items() if entry["dtype"] == "BF16"]
@@ -389,7 +419,7 @@ def _read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         raise CheckpointError(f"{path}: not a readable safetensors file: {error}") from None
     for name in wide:
         arrays[name] = _read_bf16(path, start + header[name]["data_offsets"][0], header[name]["shape"])
-    return arrays, notes
+    return arrays, notes, wide
 
 
 def _read_bf16(path: Path, offset: int, shape: list[int]) -> np.ndarray:

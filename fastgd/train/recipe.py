@@ -32,11 +32,11 @@ from .checkpoint import CheckpointError, best_checkpoint, latest_checkpoint, loa
 from .config import TrainConfig
 from .evaluate import Evaluator
 from .metrics import METRICS, Metric
-from .registry import MODELS, OPTIMIZERS, SCHEDULES
+from .registry import MODELS, OPTIMIZERS, build_schedule
 from .runlog import RunFolder, checkpoint_folder, read_config
 from .trainer import FitResult, Trainer
 
-__all__ = ["evaluate_run", "load_data", "resume", "train"]
+__all__ = ["check", "evaluate_run", "load_data", "resume", "train"]
 
 
 def load_data(config: TrainConfig) -> Split:
@@ -71,6 +71,20 @@ def resume(config: TrainConfig, split: Split, run: RunFolder, progress: bool = T
     return trainer.fit(config.training.steps, config.training.epochs)
 
 
+def check(config: TrainConfig, split: Split) -> None:
+    """Raise ValueError if the settings do not suit the data."""
+    processor = Preprocessor.fit(split.train)
+    metrics_of(config, processor)
+    settings = config.optimizer.settings
+    build_schedule(config.schedule.name, settings["lr"], updates(config, len(split.train)), config.schedule.settings)
+
+
+def updates(config: TrainConfig, samples: int) -> int:
+    """Return the number of updates in all."""
+    batches = -(-samples // config.data.batch_size)
+    return config.training.steps or (config.training.epochs or 0) * -(-batches // config.training.accumulate)
+
+
 def prepare(
     config: TrainConfig, split: Split, run: RunFolder | None, progress: bool = False, callbacks: Sequence[Callback] = ()
 ) -> Trainer:
@@ -84,10 +98,10 @@ def prepare(
     loader = ArrayLoader(
         processor.apply(split.train), config.data.batch_size, seed=config.seed, prefetch=config.data.prefetch
     )
-    steps = training.steps or (training.epochs or 0) * -(-len(loader) // training.accumulate)
+    steps = updates(config, len(split.train))
     model = build_model(config, processor)
     settings = dict(config.optimizer.settings)
-    rate = SCHEDULES[config.schedule.name](settings.pop("lr"), steps, **config.schedule.settings)
+    rate = build_schedule(config.schedule.name, settings.pop("lr"), steps, config.schedule.settings)
     optimizer = OPTIMIZERS[config.optimizer.name].make(model.parameters(), lr=rate, **settings)
     return Trainer(
         model,

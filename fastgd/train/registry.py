@@ -1,25 +1,24 @@
-"""What a configuration can name: models, optimizers, schedules. Literal tables: no name in a file ever becomes an
-import.
+"""What a configuration can name: models, optimizers, schedules.
 
+Literal tables: no name in a file ever becomes an import.
 To offer another one, add a row. A model is a frozen dataclass of its settings, which checks them and has
-``build(features, outputs)``; an optimizer is its class, with defaults that suit it; a schedule is a function
-``(lr, steps, *, settings)``. Settings are keyword arguments with defaults, and a key that is not among them is an
-error.
+``build(features, outputs)``; an optimizer is its class, with defaults that suit it; schedules are those that
+:mod:`fastgd.schedules` registers. A setting that a name does not know is an error.
 """
 
 from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
 from .. import models, nn, optim, schedules
 from ..models.mlp import ACTIVATIONS
 from ..ops import zeros
 
-__all__ = ["MODELS", "OPTIMIZERS", "SCHEDULES", "OptimizerRow", "require", "settings_of"]
+__all__ = ["MODELS", "OPTIMIZERS", "SCHEDULES", "OptimizerRow", "build_schedule", "require", "settings_of"]
 
 
 def require(name: str, value: Any, valid: bool, expected: str) -> None:
@@ -80,55 +79,67 @@ class OptimizerRow:
 
 OPTIMIZERS: dict[str, OptimizerRow] = {
     "adamw": OptimizerRow(optim.AdamW, {"lr": 0.01, "weight_decay": 0.1}),
-    "adam": OptimizerRow(optim.Adam, {"lr": 0.001}),
+    "adam": OptimizerRow(optim.Adam, {}),
     "sgd": OptimizerRow(optim.SGD, {"lr": 0.1, "momentum": 0.9, "nesterov": True}),
+    "adadelta": OptimizerRow(optim.Adadelta, {}),
+    "adagrad": OptimizerRow(optim.Adagrad, {}),
+    "adamax": OptimizerRow(optim.Adamax, {}),
+    "asgd": OptimizerRow(optim.ASGD, {}),
+    "nadam": OptimizerRow(optim.NAdam, {}),
+    "radam": OptimizerRow(optim.RAdam, {}),
+    "rmsprop": OptimizerRow(optim.RMSprop, {}),
+    "rprop": OptimizerRow(optim.Rprop, {}),
 }
 
 # Arguments of constructors that are not settings of a run.
 NOT_SETTINGS = {"self", "params", "foreach", "fused", "capturable", "differentiable", "maximize"}
 
-# ---- schedules: lr is the peak, steps the number of updates in all ----
+# ---- schedules: those of fastgd.schedules; lr is the peak, and they span the whole run unless told otherwise ----
 
-
-def warmup_cosine(lr: float, steps: int, *, warmup: float = 0.05, end: float = 0.0) -> schedules.Schedule:
-    """Up in a straight line for the share `warmup` of the steps, then down to `end` along a cosine."""
-    return schedules.warmup_cosine(lr, round(_share(warmup) * steps), steps, end)
-
-
-def warmup_constant(lr: float, steps: int, *, warmup: float = 0.05) -> schedules.Schedule:
-    """Up in a straight line for the share `warmup` of the steps, then constant."""
-    rise = round(_share(warmup) * steps)
-    return schedules.warmup(lr, rise) if rise else schedules.constant(lr)
-
-
-def constant(lr: float, steps: int) -> schedules.Schedule:
-    """The same all the time."""
-    return schedules.constant(lr)
-
-
-def cosine(lr: float, steps: int, *, end: float = 0.0) -> schedules.Schedule:
-    """Down to `end` along a cosine."""
-    return schedules.cosine(lr, steps, end)
-
-
-def linear(lr: float, steps: int, *, end: float = 0.0) -> schedules.Schedule:
-    """Down to `end` in a straight line."""
-    return schedules.linear(lr, end, steps)
-
-
-SCHEDULES: dict[str, Callable[..., schedules.Schedule]] = {
-    "warmup_cosine": warmup_cosine,
-    "warmup_constant": warmup_constant,
-    "constant": constant,
-    "cosine": cosine,
-    "linear": linear,
+SCHEDULES: Mapping[str, type[schedules.Schedule]] = {
+    # The first is the default.
+    "warmup_cosine": schedules.warmup_cosine,
+    **{name: kind for name, kind in schedules.REGISTRY.items() if name != "multiplicative"},  # takes a function
 }
 
+PEAK = ("peak", "value", "start")  # the first of these that a schedule has is the learning rate
+SPAN = ("steps", "total_steps")  # the number of updates in all, unless it is given
+DEFAULTS = {"end": 0.0}  # of arguments that have no default of their own
 
-def _share(warmup: Any) -> float:
-    valid = real(warmup) and 0 <= warmup < 1
-    require("schedule.warmup", warmup, valid, "a number from 0 up to, but not including, 1")
-    return warmup
+
+def build_schedule(name: str, lr: float, steps: int, settings: Mapping[str, Any]) -> schedules.Schedule:
+    """Return the schedule of a run of `steps` updates; a share `warmup` of them is its warmup."""
+    given = {key: value for key, value in settings.items() if value is not None}
+    known = {entry.name for entry in fields(SCHEDULES[name])}
+    peak = next((key for key in PEAK if key in known), None)
+    if peak is not None:
+        given[peak] = lr
+    if "warmup" in given:
+        share = given.pop("warmup")
+        valid = real(share) and 0 <= share < 1
+        require("schedule.warmup", share, valid, "a number from 0 up to, but not including, 1")
+        given.setdefault("steps" if name == "warmup" else "warmup_steps", round(share * steps))
+    for entry in fields(SCHEDULES[name]):
+        if entry.name not in given and entry.default is MISSING:
+            if entry.name not in SPAN:
+                raise ValueError(f"schedule.{entry.name}: must be given for {name}")
+            given[entry.name] = steps
+    return schedules.from_config({"schedule": name, **given})
+
+
+def _schedule_settings(name: str) -> dict[str, Any]:
+    entries = fields(SCHEDULES[name])
+    names = [entry.name for entry in entries]
+    peak = next((key for key in PEAK if key in names), None)
+    found = {
+        entry.name: DEFAULTS.get(entry.name) if entry.default is MISSING else entry.default
+        for entry in entries
+        if entry.name != peak and not callable(entry.default)
+    }
+    if "warmup_steps" in names or name == "warmup":
+        found = {"warmup": 0.05, **found}
+        found["steps" if name == "warmup" else "warmup_steps"] = None
+    return found
 
 
 # ---- what each offers ----
@@ -138,14 +149,15 @@ def settings_of(kind: str, name: str) -> dict[str, Any]:
     """Return the settings of a registered name with their defaults."""
     if kind == "model":
         return {entry.name: entry.default for entry in fields(MODELS[name])}
-    row = OPTIMIZERS.get(name) if kind == "optimizer" else None
-    signature = inspect.signature(row.make if row else SCHEDULES[name])
+    if kind == "schedule":
+        return _schedule_settings(name)
+    row = OPTIMIZERS[name]
     found = {
         parameter.name: parameter.default
-        for parameter in signature.parameters.values()
-        if parameter.default is not inspect.Parameter.empty and parameter.name not in NOT_SETTINGS
+        for parameter in inspect.signature(row.make).parameters.values()
+        if parameter.name not in NOT_SETTINGS
     }
-    return {**found, **row.defaults} if row else found
+    return {**found, **row.defaults}
 
 
 def check(kind: str, name: str, settings: dict[str, Any]) -> None:
@@ -158,7 +170,7 @@ def check(kind: str, name: str, settings: dict[str, Any]) -> None:
             require("optimizer.lr", settings["lr"], real(settings["lr"]) and settings["lr"] > 0, "a number above 0")
             del optimizer
         else:
-            SCHEDULES[name](0.1, 100, **settings)
+            build_schedule(name, 0.1, 10**9, settings)  # how many steps there are is not known yet
     except NotImplementedError as error:
         raise ValueError(f"{kind}: {error}") from None
     except TypeError as error:

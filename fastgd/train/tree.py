@@ -24,8 +24,8 @@ RESERVED = "__metadata__"  # the one name that a safetensors file keeps for itse
 KEY_TYPES = (str, int, float, bool, type(None))
 
 
-def encode(value: Any, arrays: dict[str, np.ndarray], path: tuple[str, ...] = ()) -> Any:
-    """Return `value` as JSON, and add its arrays to `arrays`.
+def encode(value: Any, arrays: dict[str, Any], path: tuple[str, ...] = ()) -> Any:
+    """Return `value` as JSON, and add its arrays and tensors to `arrays`.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def encode(value: Any, arrays: dict[str, np.ndarray], path: tuple[str, ...] = ()
     if isinstance(value, np.ndarray):
         return {"$array": _store(value, arrays, path)}
     if hasattr(value, "__array__"):
-        return {"$tensor": _store(np.asarray(value), arrays, path)}
+        return {"$tensor": _store(value, arrays, path)}
     if isinstance(value, Mapping):
         return _encode_mapping(value, arrays, path)
     if isinstance(value, (list, tuple)):
@@ -52,8 +52,8 @@ def encode(value: Any, arrays: dict[str, np.ndarray], path: tuple[str, ...] = ()
     raise TypeError(f"cannot save {'.'.join(path) or 'this'}: a value of type {type(value).__name__}")
 
 
-def decode(value: Any, arrays: Mapping[str, np.ndarray], as_tensor: Callable[[np.ndarray], Any]) -> Any:
-    """Return what :func:`encode` was given; `as_tensor` makes a tensor from an array.
+def decode(value: Any, arrays: Mapping[str, np.ndarray], tensor: Callable[[str], Any]) -> Any:
+    """Return what :func:`encode` was given; `tensor` makes the tensor that was stored under a name.
 
     Raises
     ------
@@ -61,26 +61,26 @@ def decode(value: Any, arrays: Mapping[str, np.ndarray], as_tensor: Callable[[np
         The JSON was not made by :func:`encode`, or refers to an array that is not there.
     """
     if isinstance(value, list):
-        return [decode(item, arrays, as_tensor) for item in value]
+        return [decode(item, arrays, tensor) for item in value]
     if not isinstance(value, dict):
         return value
     tag, content = next(iter(value.items())) if len(value) == 1 else ("", None)
     if not tag.startswith("$"):
-        return {key: decode(item, arrays, as_tensor) for key, item in value.items()}
+        return {key: decode(item, arrays, tensor) for key, item in value.items()}
     if tag in ("$array", "$tensor") and isinstance(content, str):
         if content not in arrays:
             raise ValueError(f"array {content!r} is missing")
-        return arrays[content] if tag == "$array" else as_tensor(arrays[content])
+        return arrays[content] if tag == "$array" else tensor(content)
     if tag == "$tuple" and isinstance(content, list):
-        return tuple(decode(item, arrays, as_tensor) for item in content)
+        return tuple(decode(item, arrays, tensor) for item in content)
     if tag == "$float" and content in ("nan", "inf", "-inf"):
         return float(content)
     if tag == "$dict" and isinstance(content, list):
-        return dict(_decode_pair(pair, arrays, as_tensor) for pair in content)
+        return dict(_decode_pair(pair, arrays, tensor) for pair in content)
     raise ValueError(f"{tag!r} is not understood")
 
 
-def _encode_mapping(value: Mapping, arrays: dict[str, np.ndarray], path: tuple[str, ...]) -> Any:
+def _encode_mapping(value: Mapping, arrays: dict[str, Any], path: tuple[str, ...]) -> Any:
     for key in value:
         if not isinstance(key, KEY_TYPES):
             raise TypeError(f"cannot save {'.'.join(path) or 'this'}: a key of type {type(key).__name__}")
@@ -90,16 +90,16 @@ def _encode_mapping(value: Mapping, arrays: dict[str, np.ndarray], path: tuple[s
     return {"$dict": [[encode(key, arrays), item] for key, item in pairs]}
 
 
-def _decode_pair(pair: Any, arrays: Mapping[str, np.ndarray], as_tensor: Callable) -> tuple[Any, Any]:
+def _decode_pair(pair: Any, arrays: Mapping[str, np.ndarray], tensor: Callable) -> tuple[Any, Any]:
     if not isinstance(pair, list) or len(pair) != 2:
         raise ValueError("'$dict' is not understood")
-    key = decode(pair[0], arrays, as_tensor)
+    key = decode(pair[0], arrays, tensor)
     if not isinstance(key, KEY_TYPES):
         raise ValueError("'$dict' is not understood")
-    return key, decode(pair[1], arrays, as_tensor)
+    return key, decode(pair[1], arrays, tensor)
 
 
-def _store(array: np.ndarray, arrays: dict[str, np.ndarray], path: tuple[str, ...]) -> str:
+def _store(array: Any, arrays: dict[str, Any], path: tuple[str, ...]) -> str:
     name = base = ".".join(path) or "value"
     serial = 1
     while name in arrays or name == RESERVED:
