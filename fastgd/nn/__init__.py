@@ -1,7 +1,20 @@
 """Neural-network building blocks with the names of ``torch.nn``: what each file lists in its `__all__`."""
 # ruff: noqa: F403
 
-from . import activation, containers, conv, dropout, embedding, functional, init, layer_norm, linear, loss, utils
+from . import (
+    activation,
+    containers,
+    conv,
+    dropout,
+    embedding,
+    functional,
+    init,
+    layer_norm,
+    linear,
+    loss,
+    recurrent,
+    utils,
+)
 from .activation import *
 from .containers import *
 from .conv import *
@@ -12,6 +25,7 @@ from .linear import *
 from .loss import *
 from .module import Module
 from .parameter import Parameter
+from .recurrent import *
 from .summary import summary as summary
 
 __all__ = ["Module", "Parameter", "functional", "init", "utils"]
@@ -23,3 +37,4 @@ __all__ += embedding.__all__
 __all__ += layer_norm.__all__
 __all__ += linear.__all__
 __all__ += loss.__all__
+__all__ += recurrent.__all__

@@ -14,6 +14,7 @@ from . import loss as _loss
 from . import optim as _optim
 from . import product as _product
 from . import random as _random
+from . import recurrent as _recurrent
 from . import reduce as _reduce
 from . import rowwise as _rowwise
 from . import shape as _shape
@@ -28,6 +29,7 @@ from .loss import *
 from .optim import *
 from .product import *
 from .random import *
+from .recurrent import *
 from .reduce import *
 from .rowwise import *
 from .shape import *
@@ -44,6 +46,7 @@ FAMILIES = (
     _optim,
     _product,
     _random,
+    _recurrent,
     _reduce,
     _rowwise,
     _shape,
