@@ -269,7 +269,7 @@ def test_tile_operations_in_python_are_rows_of_the_table():
     tiles = [op for op in OPS.values() if op.kind == "tile"]
     assert len(tiles) > 30
     for op in tiles:
-        name, _, _ = op.tile(sample.get(op.name, ((2,),)))
+        name, _, _ = op.tile(sample.get(op.name, (2,) * len(op.attrs)))
         assert name in rows, f"{op.name}: no tile operation {name}"
 
 

@@ -7,6 +7,7 @@ from collections import OrderedDict
 
 import numpy as np
 import pytest
+from cases.activation import ACTIVATIONS
 
 import fastgd as gd
 import fastgd.nn.functional as F
@@ -491,6 +492,13 @@ SIGMOID = 1 / (1 + np.exp(-X.astype(np.float64)))
 SOFTMAX = np.exp(X.astype(np.float64)) / np.exp(X.astype(np.float64)).sum(1, keepdims=True)
 PHI = np.vectorize(lambda x: 0.5 * (1 + math.erf(x / math.sqrt(2))))(X.astype(np.float64))
 GELU_TANH = 0.5 * X * (1 + np.tanh(math.sqrt(2 / math.pi) * (X + 0.044715 * X.astype(np.float64) ** 3)))
+ACTIVATION_LAYERS = {
+    "relu6": nn.ReLU6(), "leaky_relu": nn.LeakyReLU(), "rrelu": nn.RReLU().eval(), "elu": nn.ELU(), "celu": nn.CELU(),
+    "selu": nn.SELU(), "mish": nn.Mish(), "softplus": nn.Softplus(), "softsign": nn.Softsign(),
+    "logsigmoid": nn.LogSigmoid(), "tanhshrink": nn.Tanhshrink(), "hardtanh": nn.Hardtanh(),
+    "hardsigmoid": nn.Hardsigmoid(), "hardswish": nn.Hardswish(), "hardshrink": nn.Hardshrink(),
+    "softshrink": nn.Softshrink(),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -505,6 +513,18 @@ GELU_TANH = 0.5 * X * (1 + np.tanh(math.sqrt(2 / math.pi) * (X + 0.044715 * X.as
         (nn.Softmax(dim=1), lambda x: F.softmax(x, dim=1), SOFTMAX),
         (nn.LogSoftmax(dim=1), lambda x: F.log_softmax(x, dim=1), np.log(SOFTMAX)),
         (nn.Softmax(dim=0), lambda x: F.softmax(x, 0), np.exp(X) / np.exp(X).sum(0)),
+        *[
+            (layer, getattr(F, name), ACTIVATIONS[name][0](X.astype(np.float64)))
+            for name, layer in ACTIVATION_LAYERS.items()
+        ],
+        (nn.LeakyReLU(0.2), lambda x: F.leaky_relu(x, 0.2), np.where(X > 0, X, 0.2 * X)),
+        (nn.Threshold(0.5, 7), lambda x: F.threshold(x, 0.5, 7), np.where(X > 0.5, X, 7)),
+        (nn.Hardtanh(-2, 0.5), lambda x: F.hardtanh(x, -2, 0.5), np.clip(X, -2, 0.5)),
+        (nn.GLU(0), lambda x: F.glu(x, 0), X[:1] * SIGMOID[1:]),
+        (nn.SwiGLU(0), lambda x: F.swiglu(x, 0), X[:1] * SIGMOID[:1] * X[1:]),
+        (nn.Softmin(dim=1), lambda x: F.softmin(x, 1), np.exp(-X) / np.exp(-X).sum(1, keepdims=True)),
+        (nn.PReLU(), lambda x: F.prelu(x, gd.tensor([0.25])), np.where(X > 0, X, X / 4)),
+        (nn.PReLU(3, 0.5), lambda x: F.prelu(x, gd.full((3,), 0.5)), np.where(X > 0, X, X / 2)),
         (nn.Identity(1, unused=2), lambda x: x, X),
         (nn.Flatten(0), lambda x: x.flatten(), X.ravel()),
     ],
@@ -512,7 +532,16 @@ GELU_TANH = 0.5 * X * (1 + np.tanh(math.sqrt(2 / math.pi) * (X + 0.044715 * X.as
 def test_layers_without_parameters(layer, function, expected):
     for result in (layer(gd.tensor(X)), function(gd.tensor(X))):
         assert result.dtype == "float32"
-        np.testing.assert_allclose(array(result), expected, rtol=2e-6, atol=1e-7)
+        np.testing.assert_allclose(array(result), expected, rtol=2e-6, atol=2e-7)
+
+
+def test_softmax2d_is_over_channels():
+    x = np.random.default_rng(0).normal(size=(2, 3, 4, 5)).astype(np.float32)
+    expected = np.exp(x) / np.exp(x).sum(1, keepdims=True)
+    np.testing.assert_allclose(array(nn.Softmax2d()(gd.tensor(x))), expected, rtol=1e-5)
+    np.testing.assert_allclose(array(nn.Softmax2d()(gd.tensor(x[0]))), expected[0], rtol=1e-5)
+    with pytest.raises(ValueError, match=r"Softmax2d: expected 3 or 4 dims, .* got shape \(2, 3\)"):
+        nn.Softmax2d()(gd.ones(2, 3))
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -551,13 +580,15 @@ def test_mse_loss():
     [
         (lambda: nn.CrossEntropyLoss(weight=gd.tensor([1.0] * 3)), "cross_entropy: class weights"),
         (lambda: nn.CrossEntropyLoss(label_smoothing=0.1), "cross_entropy: class weights and label_smoothing"),
+        (nn.RReLU, "rrelu: training=True"),
         (lambda: nn.CrossEntropyLoss(reduce=True), "cross_entropy: size_average and reduce are not offered"),
         (lambda: nn.MSELoss(size_average=True), "mse_loss: size_average, reduce and weight are not offered"),
     ],
 )
 def test_what_is_not_offered_says_so(make, words):
     with pytest.raises(NotImplementedError, match=words):
-        make()(gd.tensor(X), gd.tensor(X))
+        layer = make()
+        layer(*[gd.tensor(X)] * (1 if isinstance(layer, nn.RReLU) else 2))
 
 
 def test_bad_options():

@@ -39,6 +39,9 @@ LEFT_OUT: dict[str, str] = {
     "randperm": "fastgd's takes no generator or dtype",
 }
 
+# PyTorch multiplies by 1/6 rounded to float32 here, in float64 too.
+LOOSER = {"nn.functional.hardsigmoid": 1e-7}
+
 # PyTorch's table wraps some functions to have the differentiable argument first.
 WRAPPED = {
     "nn.functional.embedding": lambda f: lambda weight, index, **options: f(index, weight, **options),
@@ -114,12 +117,13 @@ def compare(theirs, mine, dtype, values):
         assert theirs == mine, "result"
 
 
-def close(x, y, dtype, what):
+def close(x, y, dtype, what, least=0.0):
     if x.dtype.kind != "f":
         np.testing.assert_array_equal(x, y, err_msg=what)
         return
+    tolerance = max(least, TOLERANCE[dtype if dtype in TOLERANCE else x.dtype.name])  # integers may become floats
     scale = np.max(np.abs(x[np.isfinite(x)]), initial=1.0)
-    np.testing.assert_allclose(y, x, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype] * scale, err_msg=what)
+    np.testing.assert_allclose(y, x, rtol=tolerance, atol=tolerance * scale, err_msg=what)
 
 
 def project_and_differentiate(outputs, inputs, library):
@@ -195,6 +199,7 @@ def test_samples(op, dtype):
                             y if y is not None else zero,
                             dtype,
                             f"gradient {i}",
+                            LOOSER.get(op.name, 0.0),
                         )
             compared += 1
         except gd.NotOffered:

@@ -265,17 +265,62 @@ def test_arrays_and_lists_as_operands():
     assert isinstance(np.sin(x), np.ndarray)
 
 
-def test_bitwise_operators_take_bool_only():
+def test_operators_of_bools_and_integers():
     a, b = gd.tensor([True, True, False]), gd.tensor([True, False, False])
     assert (a & b).tolist() == [True, False, False] and (a | b).tolist() == [True, True, False]
     assert (~b).tolist() == [False, True, True] and (a & True).tolist() == [True, True, False]
     assert (a + b).tolist() == [True, True, False] and (a * b).tolist() == [True, False, False]
-    for wrong in (lambda: gd.tensor([5]) & gd.tensor([2]), lambda: ~gd.tensor([5]), lambda: a & gd.tensor([1, 2, 3])):
-        with pytest.raises(NotImplementedError, match="bitwise operations on integers"):
-            wrong()
-    for wrong in (lambda: a - b, lambda: -a):
+    assert (a ^ b).tolist() == [False, True, False] and (True ^ a).tolist() == [False, False, True]
+    x = gd.tensor([5, -7, 12])
+    assert (x & 6).tolist() == [4, 0, 4] and (6 | x).tolist() == [7, -1, 14] and (x ^ x).tolist() == [0, 0, 0]
+    assert (~x).tolist() == [-6, 6, -13] and (a & gd.tensor([1, 2, 3])).tolist() == [1, 0, 0]
+    assert (x // 4).tolist() == [1, -2, 3] and (x % 4).tolist() == [1, 1, 0] and (x**2).tolist() == [25, 49, 144]
+    assert (7 // gd.tensor([2, -2])).tolist() == [3, -4] and (7 % gd.tensor([2, -2])).tolist() == [1, -1]
+    assert (2 ** gd.tensor([0, 3])).tolist() == [1, 8] and (gd.tensor([7.5, -7.5]) // 2).tolist() == [3, -4]
+    for wrong in (lambda: a - b, lambda: -a, lambda: a % b):
         with pytest.raises(TypeError, match="got bool"):
             wrong()
+
+
+IN_PLACE = {"addcdiv": (2.0, 4.0), "addcmul": (2.0, 4.0), "clamp": (0.3, 0.6), "clip": (0.3, 0.6), "lerp": (2.0, 0.25)}
+OF_TWO = ["bitwise_and", "bitwise_or", "bitwise_xor", "clamp_max", "clamp_min", "div", "eq", "floor_divide", "fmod", "ge", "gt", "le", "logical_and", "logical_or", "logical_xor", "lt", "mul", "ne", "pow", "remainder", "sub", "add"]
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+@pytest.mark.parametrize("name", sorted({n for f in F.FAMILIES for n in getattr(f, "IN_PLACE", ())}))
+def test_every_in_place_form_writes_what_the_function_gives(name, compiled):
+    start = np.array([0.25, 0.5, 0.75], np.float32)
+    if name.startswith("bitwise"):
+        start = np.array([5, 6, 7])
+    arguments = IN_PLACE.get(name, () if name not in OF_TWO else (3 if name.startswith("bitwise") else 0.5,))
+    expected = np.asarray(getattr(F, name)(gd.tensor(start), *arguments)).astype(start.dtype)
+    x = gd.tensor(start)
+    same_memory = x.reshape(3, 1)
+    write = lambda: getattr(x, f"{name}_")(*arguments)  # noqa: E731
+    result = gd.compile(lambda: (write(), None)[1])() if compiled else write()
+    assert result is None if compiled else result is x
+    assert np.asarray(x).tolist() == expected.tolist() == np.asarray(same_memory).ravel().tolist()
+
+
+def test_what_in_place_forms_refuse():
+    x, i = gd.tensor([1.0, 2.0]), gd.tensor([1, 2])
+    leaf = gd.tensor([1.0, 2.0], requires_grad=True)
+    for error, message, call in (
+        (TypeError, "exp_: a result of fastgd.float32 cannot be written into fastgd.int64", lambda: i.exp_()),
+        (ValueError, "pow_: a result of shape (2, 2) cannot be written into shape (2,)", lambda: x.pow_(gd.ones(2, 2))),
+        (TypeError, "remainder_: a result of fastgd.float32 cannot be written into fastgd.int64", lambda: i.remainder_(0.5)),
+    ):
+        before = np.array(x), np.array(i)
+        with pytest.raises(error) as caught:
+            call()
+        assert str(caught.value) == message
+        assert (np.asarray(x) == before[0]).all() and (np.asarray(i) == before[1]).all()
+    with pytest.raises(RuntimeError, match="exp_: cannot write in place into a leaf that requires grad"):
+        leaf.exp_()
+    with pytest.raises(NotImplementedError, match="addcmul_: writing a tensor that requires grad in place"):
+        x.addcmul_(leaf, 2.0)
+    with gd.no_grad():
+        assert leaf.clamp_(max=1.5).tolist() == [1, 1.5]
 
 
 # ---- writes in place ---------------------------------------------------------------------------------
@@ -574,8 +619,7 @@ RANGE_ERRORS = [
 NOT_OFFERED = [
     (lambda: F.cross_entropy(A, A), "class probabilities are not offered"),
     (lambda: F.cross_entropy(A, LABELS, label_smoothing=0.1), "label_smoothing are not offered"),
-    (lambda: F.div(A, A, rounding_mode="floor"), "div: rounding_mode='floor' is not offered"),
-    (lambda: F.pow(C, 2), "pow: powers of integers are not offered"),
+    (lambda: F.rrelu(A, training=True), "rrelu: training=True (random slopes) is not offered; use leaky_relu or prelu"),
     (lambda: F.clip_grad_norm_([], 1.0, norm_type=1.0), "only the 2-norm is offered"),
     (lambda: gd.compile(lambda: gd.rand(2))(), "rand inside fastgd.compile is not offered yet"),
 ]

@@ -9,6 +9,12 @@ from fastgd import _core
 LOOP_DIMS = 6
 DTYPES = {"float32": 0, "float64": 1, "bfloat16": 2, "int32": 3, "int64": 4, "uint8": 5, "bool": 6}
 OPS = {name: (code, n_inputs, mask) for code, (name, n_inputs, mask, _) in enumerate(_core.tile_ops())}
+# What tests pass as p and q of the operations that have them: exact in float32, so that references need no rounding.
+IMMEDIATES = {
+    "leaky_relu": (0.25, 0), "elu": (0.5, 2), "softplus": (2, 3), "hardtanh": (-0.5, 2), "hardshrink": (0.5, 0),
+    "softshrink": (0.5, 0), "threshold": (0.5, -2.5), "leaky_relu_bwd": (0.25, 0), "elu_bwd": (0.5, 2),
+    "softplus_bwd": (2, 3), "hardtanh_bwd": (-0.5, 2), "shrink_bwd": (0.5, 0), "threshold_bwd": (0.5, -2.5),
+}  # fmt: skip
 
 
 def double_bits(value):
@@ -24,6 +30,8 @@ def dtype_code(dtype):
 
 def op(name, dtype, dst, *inputs, imm0=0, imm1=0):
     """One operation; dtype is that of its inputs, registers are numbers."""
+    if name in IMMEDIATES:
+        imm0, imm1 = map(double_bits, IMMEDIATES[name])
     code, n_inputs, _ = OPS[name]
     assert len(inputs) == n_inputs
     registers = list(inputs) + [-1] * (3 - n_inputs)

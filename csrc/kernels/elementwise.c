@@ -131,9 +131,9 @@ static const int8_t tile_n_inputs[TILE_N_OPS] = {
 /* A row's family of dtypes names its instances. */
 #define INSTANCES_FGD_TILE_FLOAT(op) [FGD_F32] = f32_tile_##op, [FGD_F64] = f64_tile_##op
 #define INSTANCES_FGD_TILE_BOOL(op) [FGD_BOOL] = bool_tile_##op
-#define INSTANCES_FGD_TILE_NUMBER(op)                                                          \
-    INSTANCES_FGD_TILE_FLOAT(op), [FGD_I32] = i32_tile_##op, [FGD_I64] = i64_tile_##op,        \
-    [FGD_U8] = u8_tile_##op
+#define INSTANCES_FGD_TILE_INT(op)                                                             \
+    [FGD_I32] = i32_tile_##op, [FGD_I64] = i64_tile_##op, [FGD_U8] = u8_tile_##op
+#define INSTANCES_FGD_TILE_NUMBER(op) INSTANCES_FGD_TILE_FLOAT(op), INSTANCES_FGD_TILE_INT(op)
 #define INSTANCES_FGD_TILE_PLAIN(op) INSTANCES_FGD_TILE_NUMBER(op), INSTANCES_FGD_TILE_BOOL(op)
 #define INSTANCES_FGD_TILE_ANY(op) INSTANCES_FGD_TILE_PLAIN(op), [FGD_BF16] = bf16_tile_##op
 #define INSTANCES_FGD_TILE_CAST(op) NULL                    /* in tile_casts instead */
@@ -164,7 +164,7 @@ static int tile_result_dtype(int64_t opcode, int64_t dtype, int64_t imm1)
     case TILE_OP_cast:
         return (int)imm1;
     case TILE_OP_eq: case TILE_OP_ne: case TILE_OP_lt: case TILE_OP_le: case TILE_OP_gt:
-    case TILE_OP_ge: case TILE_OP_isnan: case TILE_OP_isfinite:
+    case TILE_OP_ge: case TILE_OP_isnan: case TILE_OP_isfinite: case TILE_OP_isinf:
         return FGD_BOOL;
     default:
         return (int)dtype;
@@ -180,21 +180,29 @@ static double tile_weight(int64_t opcode, int64_t dtype)
     case TILE_OP_copy: case TILE_OP_cast: case TILE_OP_const:
         weight = 1;
         break;
-    case TILE_OP_div: case TILE_OP_sqrt: case TILE_OP_reciprocal:
+    case TILE_OP_div: case TILE_OP_sqrt: case TILE_OP_reciprocal: case TILE_OP_div_trunc:
+    case TILE_OP_softsign: case TILE_OP_softsign_bwd: case TILE_OP_hardsigmoid:
+    case TILE_OP_hardsigmoid_bwd: case TILE_OP_hardswish: case TILE_OP_hardswish_bwd:
         weight = 8;
         break;
-    case TILE_OP_rsqrt: case TILE_OP_exp: case TILE_OP_log: case TILE_OP_dropout:
+    case TILE_OP_rsqrt: case TILE_OP_exp: case TILE_OP_log: case TILE_OP_dropout: case TILE_OP_exp2:
+    case TILE_OP_log2: case TILE_OP_log10: case TILE_OP_elu_bwd: case TILE_OP_selu_bwd:
         weight = 16;
         break;
     case TILE_OP_expm1: case TILE_OP_log1p: case TILE_OP_sin: case TILE_OP_cos:
     case TILE_OP_tanh: case TILE_OP_sigmoid: case TILE_OP_silu: case TILE_OP_silu_bwd:
+    case TILE_OP_elu: case TILE_OP_selu: case TILE_OP_mish: case TILE_OP_mish_bwd:
+    case TILE_OP_softplus_bwd: case TILE_OP_logsigmoid_bwd:
         weight = 24;
         break;
     case TILE_OP_gelu_tanh: case TILE_OP_gelu_tanh_bwd: case TILE_OP_erf: case TILE_OP_gelu:
         weight = 32;
         break;
-    case TILE_OP_gelu_bwd: case TILE_OP_pow:
+    case TILE_OP_gelu_bwd: case TILE_OP_pow: case TILE_OP_softplus: case TILE_OP_logsigmoid:
         weight = 48;
+        break;
+    case TILE_OP_fmod: case TILE_OP_remainder: case TILE_OP_div_floor:      /* the C library's fmod */
+        weight = 100;
         break;
     default:
         weight = 1;

@@ -36,7 +36,7 @@
  *   X_ldexp(a, n)      a * 2^n; n integral (any value), 2^-24 <= |a| <= 2^24; overflows to
  *                      infinity, underflows gradually (or to zero under FTZ)
  *   X_frexp(a, &e)     m and e with a = m * 2^e, 3/4 <= m < 3/2; a positive and normal
- *   X_exp X_log X_expm1 X_log1p X_tanh X_sigmoid X_erf X_sin X_cos X_pow      (simd/vmath.h)
+ *   X_exp X_log X_expm1 X_log1p X_exp2 X_log2 X_log10 X_tanh X_sigmoid X_erf X_sin X_cos X_pow      (simd/vmath.h)
  *
  * Typed kernels use T, vec, mask, ivec, LANES, V(op) and FGD_T_SUFFIX from simd/f32.h or
  * simd/f64.h: V(add)(a, b) is f32_add(a, b) under the first.

@@ -1,4 +1,4 @@
-/* exp, log, expm1, log1p, tanh, sigmoid, erf, sin, cos and pow over the vector types.
+/* exp, log, expm1, log1p, exp2, log2, log10, tanh, sigmoid, erf, sin, cos and pow over the vector types.
  *
  * vmath.inc has the algorithms, once for both dtypes; here are each dtype's constants.  exp, log,
  * tanh, sigmoid and erf are within 2 units in the last place in every tier, also without FMA, and
@@ -60,6 +60,7 @@ static const double f64_pow_poly[] = {
     0x1.3b30f496ef610p-3, 0x1.0e12f19024609p-3, 0x1.19cff3670f5ebp-3,
 };
 static const double f64_smallest = DBL_MIN;
+static const double f64_log10_2_hi = 0x1.34413509f7800p-2, f64_log10_2_lo = 0x1.fef311f12b358p-46;
 
 /* erf(x) / x - 1 in x^2 on |x| <= 1: 2^-55 */
 static const double f64_erf_split = 1.0;
@@ -125,6 +126,7 @@ static const float f32_log_poly[] = {
     -0x1.0d93f4p-3f, 0x1.aca08ep-4f, -0x1.713e36p-5f,
 };
 static const float f32_smallest = FLT_MIN;
+static const float f32_log10_2_hi = 0x1.344p-2f, f32_log10_2_lo = 0x1.3509f8p-18f;
 
 /* erf(x) / x - 1 in x^2 on |x| <= 0.95: 2^-30 */
 static const float f32_erf_split = 0.95f;

@@ -3,8 +3,10 @@
 They are those of ``fastgd.ops``, where each is declared once; here a family a line.
 """
 
+from ..ops import activation as _activation
+from ..ops.activation import *  # noqa: F403 - all of them are there
 from ..ops.conv import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
-from ..ops.elementwise import gelu, relu, sigmoid, silu, tanh
+from ..ops.elementwise import sigmoid, tanh
 from ..ops.embedding import embedding
 from ..ops.layer_norm import layer_norm, normalize, rms_norm
 from ..ops.loss import cross_entropy, mse_loss
@@ -13,7 +15,8 @@ from ..ops.random import dropout
 from ..ops.rowwise import log_softmax, softmax
 
 __all__ = ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d"]
-__all__ += ["gelu", "relu", "sigmoid", "silu", "tanh"]
+__all__ += ["sigmoid", "tanh"]
+__all__ += _activation.__all__
 __all__ += ["embedding"]
 __all__ += ["layer_norm", "normalize", "rms_norm"]
 __all__ += ["cross_entropy", "mse_loss"]

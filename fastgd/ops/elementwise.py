@@ -1,84 +1,92 @@
-"""Elementwise operations with broadcasting: arithmetic, comparison, functions, activations, casts.
+"""Elementwise operations with broadcasting: arithmetic, comparison, functions, casts.
 
 Each is one row of csrc/kernels/elementwise.def; a chain of them is one pass over memory when compiled.
 """
 
 from __future__ import annotations
 
+import builtins
+import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from .. import _core
-from .._core import DtypeError, NotOffered, ShapeError, as_dtype, aval
+from .._core import DtypeError, ShapeError, as_dtype, aval
 from ..tensor import Tensor, as_tensor, tensor
 from .registry import Op, apply
 
 __all__ = [
     "abs",
     "add",
+    "addcdiv",
+    "addcmul",
+    "bitwise_and",
+    "bitwise_not",
+    "bitwise_or",
+    "bitwise_xor",
     "cast",
+    "ceil",
+    "clamp",
+    "clamp_max",
+    "clamp_min",
+    "clip",
     "clone",
+    "cos",
     "div",
     "eq",
+    "erf",
     "exp",
+    "exp2",
     "expand",
+    "expm1",
+    "floor",
+    "floor_divide",
+    "fmod",
     "ge",
-    "gelu",
     "gt",
+    "isfinite",
+    "isinf",
+    "isnan",
     "le",
+    "lerp",
     "log",
+    "log1p",
+    "log2",
+    "log10",
     "logical_and",
     "logical_not",
     "logical_or",
+    "logical_xor",
     "lt",
     "maximum",
     "minimum",
     "mul",
+    "nan_to_num",
     "ne",
     "neg",
     "pow",
-    "relu",
+    "reciprocal",
+    "remainder",
+    "round",
+    "rsqrt",
     "sigmoid",
     "sign",
-    "silu",
+    "sin",
     "sqrt",
     "square",
     "sub",
+    "tan",
     "tanh",
+    "trunc",
     "where",
 ]
 
-# Those that Tensor has as methods.
-METHODS = (
-    "abs",
-    "add",
-    "clone",
-    "div",
-    "eq",
-    "exp",
-    "expand",
-    "ge",
-    "gt",
-    "le",
-    "log",
-    "logical_and",
-    "logical_not",
-    "logical_or",
-    "lt",
-    "maximum",
-    "minimum",
-    "mul",
-    "ne",
-    "neg",
-    "pow",
-    "relu",
-    "sigmoid",
-    "sign",
-    "sqrt",
-    "square",
-    "sub",
-    "tanh",
-)
+# Those that Tensor has as methods, and those of them that also exist in place (`x.exp_()`).
+METHODS = tuple(name for name in __all__ if name not in ("cast", "where"))
+_NEW = ("clone", "expand", "isfinite", "isinf", "isnan", "maximum", "minimum")
+IN_PLACE = tuple(name for name in METHODS if name not in _NEW)
 
 Number = int | float | bool
 Comparison = Callable[[Any, Any], Tensor]
@@ -229,6 +237,14 @@ def _infer_binary(name: str, out: Any = None, float_only: bool = False) -> Any:
     return infer
 
 
+def _infer_test(name: str) -> Any:
+    def infer(avals: tuple, attrs: tuple) -> tuple:
+        _float_only(name, avals[0])
+        return (aval(_core.bool_, avals[0].shape),)
+
+    return infer
+
+
 def _unary(name: str, vjp: Any = None, saves: str = "", float_only: bool = True, text: str = "") -> Op:
     return Op(name, _infer_unary(name, float_only), tile=_plain(name), vjp=vjp, saves=saves, text=text)
 
@@ -271,7 +287,23 @@ def _pow_vjp(n: Any, g: Tensor) -> tuple:
     )
 
 
-POW = _binary("pow", _pow_vjp, "i0 i1 o0", float_only=True)
+POW = _binary("pow", _pow_vjp, "i0 i1 o0")
+
+# Quotients that are rounded have no slope, and the derivatives of the remainders say so.
+DIV_FLOOR = _binary("div_floor", lambda n, g: _pair(n, lambda: mul(g, 0.0), lambda: mul(g, 0.0)))
+DIV_TRUNC = _binary("div_trunc", lambda n, g: _pair(n, lambda: mul(g, 0.0), lambda: mul(g, 0.0)))
+REMAINDER = _binary(
+    "remainder",
+    lambda n, g: _pair(n, lambda: g, lambda: neg(mul(g, apply(DIV_FLOOR, tuple(n.inputs))))),
+    "i0 i1",
+)
+FMOD = _binary(
+    "fmod",
+    lambda n, g: _pair(n, lambda: g, lambda: neg(mul(g, apply(DIV_TRUNC, tuple(n.inputs))))),
+    "i0 i1",
+)
+BITWISE_AND, BITWISE_OR, BITWISE_XOR = (_binary(name) for name in ("bitwise_and", "bitwise_or", "bitwise_xor"))
+BITWISE_NOT = Op("bitwise_not", lambda avals, attrs: (avals[0],), tile=_plain("bitwise_not"))
 
 
 def _share_of_ties(g: Tensor, mine: Tensor, other: Tensor, loses: Tensor) -> Tensor:
@@ -310,18 +342,24 @@ SQUARE = _unary("square", lambda n, g: mul(g, mul(n.inputs[0], 2.0)), "i0")
 SQRT = _unary("sqrt", lambda n, g: div(g, mul(n.outputs[0], 2.0)), "o0")
 EXP = _unary("exp", lambda n, g: mul(g, n.outputs[0]), "o0")
 LOG = _unary("log", lambda n, g: div(g, n.inputs[0]), "i0")
+RSQRT = _unary("rsqrt", lambda n, g: mul(mul(g, -0.5), mul(square(n.outputs[0]), n.outputs[0])), "o0")
+RECIPROCAL = _unary("reciprocal", lambda n, g: neg(mul(g, square(n.outputs[0]))), "o0")
+EXPM1 = _unary("expm1", lambda n, g: mul(g, add(n.outputs[0], 1.0)), "o0")
+EXP2 = _unary("exp2", lambda n, g: mul(mul(g, n.outputs[0]), math.log(2)), "o0")
+LOG1P = _unary("log1p", lambda n, g: div(g, add(n.inputs[0], 1.0)), "i0")
+LOG2 = _unary("log2", lambda n, g: div(g, mul(n.inputs[0], math.log(2))), "i0")
+LOG10 = _unary("log10", lambda n, g: div(g, mul(n.inputs[0], math.log(10))), "i0")
+SIN = _unary("sin", lambda n, g: mul(g, cos(n.inputs[0])), "i0")
+COS = _unary("cos", lambda n, g: neg(mul(g, sin(n.inputs[0]))), "i0")
+ERF = _unary("erf", lambda n, g: mul(g, mul(exp(neg(square(n.inputs[0]))), 2 / math.sqrt(math.pi))), "i0")
+FLOOR, CEIL, TRUNC, ROUND = (_unary(name, lambda n, g: mul(g, 0.0)) for name in ("floor", "ceil", "trunc", "round"))
+ISNAN, ISINF, ISFINITE = (
+    Op(name, _infer_test(name), tile=_plain(name)) for name in ("isnan", "isinf", "isfinite")
+)
 TANH = _unary("tanh", lambda n, g: apply(TANH_BWD, (g, n.outputs[0])), "o0")
 SIGMOID = _unary("sigmoid", lambda n, g: apply(SIGMOID_BWD, (g, n.outputs[0])), "o0")
-RELU = _unary("relu", lambda n, g: apply(RELU_BWD, (g, n.outputs[0])), "o0")
-GELU = _unary("gelu", lambda n, g: apply(GELU_BWD, (g, n.inputs[0])), "i0")
-GELU_TANH = _unary("gelu_tanh", lambda n, g: apply(GELU_TANH_BWD, (g, n.inputs[0])), "i0")
-SILU = _unary("silu", lambda n, g: apply(SILU_BWD, (g, n.inputs[0])), "i0")
 TANH_BWD: Op = _derivative("tanh_bwd")
 SIGMOID_BWD: Op = _derivative("sigmoid_bwd")
-RELU_BWD: Op = _derivative("relu_bwd")
-GELU_BWD: Op = _derivative("gelu_bwd")
-GELU_TANH_BWD: Op = _derivative("gelu_tanh_bwd")
-SILU_BWD: Op = _derivative("silu_bwd")
 
 
 def _infer_where(avals: tuple, attrs: tuple) -> tuple:
@@ -337,6 +375,70 @@ def _where_vjp(n: Any, g: Tensor) -> tuple:
     db = sum_to(where(c, 0.0, g), n.in_avals[2].shape) if n.needs[2] else None
     return None, da, db
 
+
+def _infer_clamp(avals: tuple, attrs: tuple) -> tuple:
+    return (aval(avals[0].dtype, broadcast_shapes("clamp", *[a.shape for a in avals])),)
+
+
+def _clamp_vjp(n: Any, g: Tensor) -> tuple:
+    """To the input between the bounds, both included; to the bound that is taken; to `max` where the bounds cross."""
+    x, low, high = n.inputs
+    crossed = lt(high, low) if n.needs[1] or n.needs[2] else None
+    makers = (
+        lambda: where(logical_and(ge(x, low), le(x, high)), g, 0.0),
+        lambda: where(logical_and(lt(x, low), lt(low, high)), g, 0.0),
+        lambda: where(logical_or(gt(x, high), crossed), g, 0.0),
+    )
+    return tuple(
+        sum_to(make(), a.shape) if needed else None for make, needed, a in zip(makers, n.needs, n.in_avals, strict=True)
+    )
+
+
+CLAMP = Op("clamp", _infer_clamp, tile=_plain("clamp"), vjp=_clamp_vjp, saves="i0 i1 i2")
+
+
+def _infer_lerp(avals: tuple, attrs: tuple) -> tuple:
+    _float_only("lerp", avals[0])
+    return (aval(avals[0].dtype, broadcast_shapes("lerp", *[a.shape for a in avals])),)
+
+
+def _expand_lerp(a: Tensor, b: Tensor, w: Tensor) -> Tensor:
+    """From the nearer end, so that the ends are exact."""
+    d = sub(b, a)
+    return where(lt(abs(w), 0.5), add(a, mul(w, d)), sub(b, mul(d, sub(1.0, w))))
+
+
+def _lerp_vjp(n: Any, g: Tensor) -> tuple:
+    a, b, w = n.inputs
+    makers = (lambda: mul(g, sub(1.0, w)), lambda: mul(g, w), lambda: mul(g, sub(b, a)))
+    return tuple(
+        sum_to(make(), v.shape) if needed else None for make, needed, v in zip(makers, n.needs, n.in_avals, strict=True)
+    )
+
+
+LERP = Op("lerp", _infer_lerp, expand=_expand_lerp, vjp=_lerp_vjp, saves="i0 i1 i2", text="a + w * (b - a)")
+
+
+def _expand_nan_to_num(x: Tensor, nan: float, posinf: float, neginf: float) -> Tensor:
+    finite = where(eq(x, math.inf), posinf, where(eq(x, -math.inf), neginf, x))
+    return where(apply(ISNAN, (x,)), nan, finite)
+
+
+NAN_TO_NUM = Op(
+    "nan_to_num",
+    _infer_unary("nan_to_num", True),
+    ("nan", "posinf", "neginf"),
+    expand=_expand_nan_to_num,
+    vjp=lambda n, g: where(apply(ISFINITE, tuple(n.inputs)), g, 0.0),
+    saves="i0",
+)
+TAN = Op(
+    "tan",
+    _infer_unary("tan", True),
+    expand=lambda x: div(sin(x), cos(x)),
+    vjp=lambda n, g: mul(g, add(square(n.outputs[0]), 1.0)),
+    saves="o0",
+)
 
 WHERE = Op("where", _infer_where, tile=_plain("where"), vjp=_where_vjp, saves="i0")
 
@@ -377,18 +479,28 @@ def _float_operands(name: str, *xs: Any) -> tuple[Tensor, ...]:
     return ts if ts[0].aval.dtype.is_floating_point else tuple(cast(t, _core.float32) for t in ts)
 
 
+def _scaled(name: str, x: Tensor, alpha: Number) -> Tensor:
+    if alpha == 1:
+        return x
+    if x.dtype is _core.bool_:
+        raise DtypeError(f"{name}: expected no factor other than 1 for bool tensors, got {alpha}")
+    if isinstance(alpha, float) and not x.dtype.is_floating_point:
+        raise DtypeError(f"{name}: expected an integer factor for {x.dtype}, got {alpha}")
+    return mul(x, alpha)
+
+
 def add(input: Any, other: Any, *, alpha: Number = 1) -> Tensor:
     """input + alpha * other, broadcast."""
     a, b = operands("add", input, other)
     if a.aval.dtype is _core.bool_ and alpha == 1:
         return apply(LOGICAL_OR, (a, b))
-    return apply(ADD, (a, b if alpha == 1 else mul(b, alpha)))
+    return apply(ADD, (a, _scaled("add", b, alpha)))
 
 
 def sub(input: Any, other: Any, *, alpha: Number = 1) -> Tensor:
     """input - alpha * other, broadcast."""
     a, b = operands("sub", input, other)
-    return apply(SUB, (a, b if alpha == 1 else mul(b, alpha)))
+    return apply(SUB, (a, _scaled("sub", b, alpha)))
 
 
 def mul(input: Any, other: Any) -> Tensor:
@@ -398,18 +510,117 @@ def mul(input: Any, other: Any) -> Tensor:
 
 
 def div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Tensor:
-    """input / other, broadcast; integers become float32."""
-    if rounding_mode is not None:
-        raise NotOffered(f"div: rounding_mode={rounding_mode!r} is not offered")
-    return apply(DIV, _float_operands("div", input, other))
+    """input / other, broadcast; integers become float32.
+
+    With ``rounding_mode`` "floor" or "trunc" the quotient is rounded and integers stay integers.
+    """
+    if rounding_mode is None:
+        return apply(DIV, _float_operands("div", input, other))
+    if rounding_mode not in ("floor", "trunc"):
+        raise ShapeError(f"div: expected rounding_mode None, 'floor' or 'trunc', got {rounding_mode!r}")
+    op = DIV_FLOOR if rounding_mode == "floor" else DIV_TRUNC
+    return apply(op, _dividends("div", input, other))
+
+
+def _dividends(name: str, *xs: Any) -> tuple[Tensor, ...]:
+    """Operands of a division that keeps integers: as in NumPy an element 0 of an integer divisor gives 0."""
+    tensors = operands(name, *xs)
+    if not tensors[0].dtype.is_floating_point and isinstance(xs[1], (bool, int)) and xs[1] == 0:
+        raise ShapeError(f"{name}: division of {tensors[0].dtype} by the integer 0")
+    return tensors
+
+
+def floor_divide(input: Any, other: Any) -> Tensor:
+    """floor(input / other), broadcast; integers stay integers, and division by an integer 0 gives 0."""
+    return apply(DIV_FLOOR, _dividends("floor_divide", input, other))
+
+
+def remainder(input: Any, other: Any) -> Tensor:
+    """What floor_divide leaves, with the sign of `other`: Python's %; 0 for an integer `other` of 0."""
+    return apply(REMAINDER, _dividends("remainder", input, other))
+
+
+def fmod(input: Any, other: Any) -> Tensor:
+    """What division rounded towards 0 leaves, with the sign of `input`: C's fmod; 0 for an integer `other` of 0."""
+    return apply(FMOD, _dividends("fmod", input, other))
 
 
 def pow(input: Any, exponent: Any) -> Tensor:
-    """input ** exponent, broadcast."""
+    """input ** exponent, broadcast.
+
+    Integers stay integers and wrap around; an integer to the power of an element below 0 is the integer part.
+    """
     base, power = operands("pow", input, exponent)
-    if not base.dtype.is_floating_point:
-        raise NotOffered("pow: powers of integers are not offered; use .float() first")
-    return square(base) if isinstance(exponent, (int, float)) and exponent == 2 else apply(POW, (base, power))
+    d = base.dtype
+    if d is _core.bool_:
+        return apply(LOGICAL_OR, (base, apply(LOGICAL_NOT, (power,))))
+    if not d.is_floating_point and isinstance(exponent, int) and exponent < 0:
+        raise ShapeError(f"pow: integers to the power {exponent} are not integers; use .float() first")
+    special = _POWERS.get(exponent) if isinstance(exponent, (int, float)) and d.is_floating_point else None
+    return apply(special, (base,)) if special is not None else apply(POW, (base, power))
+
+
+_POWERS = {2: SQUARE, 0.5: SQRT, -0.5: RSQRT, -1: RECIPROCAL}
+
+
+def addcmul(input: Any, tensor1: Any, tensor2: Any, *, value: Number = 1) -> Tensor:
+    """input + value * tensor1 * tensor2, broadcast."""
+    x, a, b = operands("addcmul", input, tensor1, tensor2)
+    return apply(ADD, (x, mul(_scaled("addcmul", a, value), b)))
+
+
+def addcdiv(input: Any, tensor1: Any, tensor2: Any, *, value: Number = 1) -> Tensor:
+    """input + value * tensor1 / tensor2, broadcast; for floating-point tensors."""
+    x, a, b = operands("addcdiv", input, tensor1, tensor2)
+    _float_only("addcdiv", x)
+    return apply(ADD, (x, div(_scaled("addcdiv", a, value), b)))
+
+
+def lerp(input: Any, end: Any, weight: Any) -> Tensor:
+    """input + weight * (end - input), broadcast."""
+    return apply(LERP, operands("lerp", input, end, weight))
+
+
+def clamp(input: Any, min: Any = None, max: Any = None) -> Tensor:
+    """Between `min` and `max` (numbers or tensors that broadcast; one may be None).  NaN stays NaN.
+
+    Where ``min > max`` the result is `max`.
+    """
+    if min is None and max is None:
+        raise DtypeError("clamp: expected min, max or both, got neither")
+    x, *bounds = operands("clamp", *[v for v in (input, min, max) if v is not None])
+    if len(bounds) == 1 and not x.dtype.is_floating_point:
+        return apply(MAXIMUM if max is None else MINIMUM, (x, bounds[0]))
+    if min is None:
+        bounds.insert(0, as_operand(-math.inf, x.dtype))
+    elif max is None:
+        bounds.append(as_operand(math.inf, x.dtype))
+    return apply(CLAMP, (x, *bounds))
+
+
+def clip(input: Any, min: Any = None, max: Any = None) -> Tensor:
+    """Another name of clamp."""
+    return clamp(input, min, max)
+
+
+def clamp_min(input: Any, min: Any) -> Tensor:
+    """At least `min`."""
+    return clamp(input, min=min)
+
+
+def clamp_max(input: Any, max: Any) -> Tensor:
+    """At most `max`."""
+    return clamp(input, max=max)
+
+
+def nan_to_num(input: Tensor, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Tensor:
+    """NaN as `nan`, infinities as `posinf` and `neginf` (by default the largest and the lowest finite number)."""
+    x = _tensor("nan_to_num", input)
+    if not x.dtype.is_floating_point:
+        return clone(x)
+    greatest = float(np.finfo(np.float64 if x.dtype is _core.float64 else np.float32).max)
+    limits = (greatest if posinf is None else posinf, -greatest if neginf is None else neginf)
+    return apply(NAN_TO_NUM, (x,), (0.0 if nan is None else float(nan), *map(float, limits)))
 
 
 def maximum(input: Any, other: Any) -> Tensor:
@@ -439,19 +650,55 @@ gt: Comparison = _comparison(GT)
 ge: Comparison = _comparison(GE)
 
 
-def logical_and(input: Tensor, other: Tensor) -> Tensor:
+def _flags(name: str, *xs: Any) -> tuple[Tensor, ...]:
+    return tuple(as_operand(x, _core.bool_) for x in _tensors(name, xs))
+
+
+def logical_and(input: Any, other: Any) -> Tensor:
     """Both are non-zero."""
-    return apply(LOGICAL_AND, (cast(input, _core.bool_), cast(other, _core.bool_)))
+    return apply(LOGICAL_AND, _flags("logical_and", input, other))
 
 
-def logical_or(input: Tensor, other: Tensor) -> Tensor:
+def logical_or(input: Any, other: Any) -> Tensor:
     """One of the two is non-zero."""
-    return apply(LOGICAL_OR, (cast(input, _core.bool_), cast(other, _core.bool_)))
+    return apply(LOGICAL_OR, _flags("logical_or", input, other))
 
 
-def logical_not(input: Tensor) -> Tensor:
+def logical_xor(input: Any, other: Any) -> Tensor:
+    """Exactly one of the two is non-zero."""
+    return apply(NE, _flags("logical_xor", input, other))
+
+
+def logical_not(input: Any) -> Tensor:
     """Zero where it was not, and the reverse, as bool."""
-    return apply(LOGICAL_NOT, (cast(input, _core.bool_),))
+    return apply(LOGICAL_NOT, _flags("logical_not", input))
+
+
+def _bitwise(name: str, op: Op, of_bools: Op, symbol: str) -> Callable[[Any, Any], Tensor]:
+    def function(input: Any, other: Any) -> Tensor:
+        a, b = operands(name, input, other)
+        return apply(of_bools if a.dtype is _core.bool_ else op, (_integers(name, a), b))
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = f"input {symbol} other of integers, bit by bit, or of bools; broadcast."
+    return function
+
+
+def _integers(name: str, x: Tensor) -> Tensor:
+    if x.dtype.is_floating_point:
+        raise DtypeError(f"{name}: expected integers or bools, got {x.dtype}")
+    return x
+
+
+bitwise_and: Comparison = _bitwise("bitwise_and", BITWISE_AND, LOGICAL_AND, "&")
+bitwise_or: Comparison = _bitwise("bitwise_or", BITWISE_OR, LOGICAL_OR, "|")
+bitwise_xor: Comparison = _bitwise("bitwise_xor", BITWISE_XOR, NE, "^")
+
+
+def bitwise_not(input: Tensor) -> Tensor:
+    """~input of integers, bit by bit, or of bools."""
+    x = _integers("bitwise_not", _tensor("bitwise_not", input))
+    return apply(LOGICAL_NOT if x.dtype is _core.bool_ else BITWISE_NOT, (x,))
 
 
 def where(condition: Tensor, input: Any, other: Any) -> Tensor:
@@ -492,9 +739,13 @@ def clone(input: Tensor) -> Tensor:
     return apply(COPY, (input,))
 
 
+def _tensor(name: str, x: Any) -> Tensor:
+    (found,) = _tensors(name, (x,))
+    return found if isinstance(found, Tensor) else tensor(found)
+
+
 def _as_float(name: str, x: Any) -> Tensor:
-    if not isinstance(x, Tensor):
-        x = as_tensor(x) if not isinstance(x, (int, float)) else tensor(float(x))
+    x = _tensor(name, x)
     return x if x.aval.dtype.is_floating_point else cast(x, _core.float32)
 
 
@@ -509,42 +760,89 @@ def _function(op: Op, text: str) -> Callable[[Any], Tensor]:
 
 def neg(input: Tensor) -> Tensor:
     """-input."""
-    return apply(NEG, (input,))
+    return apply(NEG, (_tensor("neg", input),))
 
 
 def abs(input: Tensor) -> Tensor:
     """|input|."""
-    return apply(ABS, (input,))
+    return apply(ABS, (_tensor("abs", input),))
 
 
 def sign(input: Tensor) -> Tensor:
-    """-1, 0 or 1."""
-    return apply(SIGN, (input,))
+    """-1, 0 or 1 (of a bool: itself); 0 for NaN."""
+    x = _tensor("sign", input)
+    return clone(x) if x.dtype is _core.bool_ else apply(SIGN, (x,))
 
 
-square: Function = _function(SQUARE, "input * input.")
+def square(input: Tensor) -> Tensor:
+    """input * input."""
+    x = _tensor("square", input)
+    if x.dtype.is_floating_point:
+        return apply(SQUARE, (x,))
+    x = cast(x, _core.int64) if x.dtype is _core.bool_ else x
+    return apply(MUL, (x, x))
+
+
 sqrt: Function = _function(SQRT, "The square root; NaN for negative numbers.")
+rsqrt: Function = _function(RSQRT, "1 / sqrt(input).")
+reciprocal: Function = _function(RECIPROCAL, "1 / input.")
 exp: Function = _function(EXP, "e ** input.")
+exp2: Function = _function(EXP2, "2 ** input.")
+expm1: Function = _function(EXPM1, "e ** input - 1, also accurate near 0.")
 log: Function = _function(LOG, "The natural logarithm; -inf at 0, NaN below.")
+log1p: Function = _function(LOG1P, "log(1 + input), also accurate near 0.")
+log2: Function = _function(LOG2, "The logarithm to base 2.")
+log10: Function = _function(LOG10, "The logarithm to base 10.")
+sin: Function = _function(SIN, "The sine of an angle in radians.")
+cos: Function = _function(COS, "The cosine of an angle in radians.")
+tan: Function = _function(TAN, "The tangent of an angle in radians.")
 tanh: Function = _function(TANH, "The hyperbolic tangent.")
 sigmoid: Function = _function(SIGMOID, "1 / (1 + exp(-input)).")
+erf: Function = _function(ERF, "The error function, 2 / sqrt(pi) times the integral of exp(-t^2) from 0 to input.")
 
 
-def relu(input: Tensor, inplace: bool = False) -> Tensor:
-    """max(input, 0); NaN stays NaN.  `inplace` is accepted; the result is a new tensor."""
-    return apply(RELU, (_as_float("relu", input),))
+def _whole(op: Op, text: str) -> Callable[[Any], Tensor]:
+    def function(input: Any) -> Tensor:
+        x = _tensor(op.name, input)
+        if x.dtype is _core.bool_:
+            raise DtypeError(f"{op.name}: expected numbers, got bool")
+        return apply(op, (x,)) if x.dtype.is_floating_point else clone(x)
+
+    function.__name__ = function.__qualname__ = op.name
+    function.__doc__ = f"{text}; integers stay as they are.  The derivative is 0."
+    return function
 
 
-def gelu(input: Tensor, approximate: str = "none") -> Tensor:
-    """input * Phi(input), Phi the normal distribution function (Hendrycks, Gimpel, 2016).
+floor: Function = _whole(FLOOR, "The largest integer that is not greater")
+ceil: Function = _whole(CEIL, "The smallest integer that is not less")
+trunc: Function = _whole(TRUNC, "The integer part, rounded towards 0")
+_round: Function = _whole(ROUND, "")
 
-    ``approximate="tanh"``: x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))).
+
+def round(input: Tensor, *, decimals: int = 0) -> Tensor:
+    """The nearest integer (or multiple of ``10 ** -decimals``), ties to even; the derivative is 0.
+
+    Integers stay as they are and take no `decimals`.
     """
-    if approximate not in ("none", "tanh"):
-        raise ShapeError(f"gelu: expected approximate 'none' or 'tanh', got {approximate!r}")
-    return apply(GELU if approximate == "none" else GELU_TANH, (_as_float("gelu", input),))
+    if not decimals:
+        return _round(input)
+    x = _tensor("round", input)
+    if not x.dtype.is_floating_point:
+        raise DtypeError(f"round: expected float32 or float64 with decimals={decimals}, got {x.dtype}")
+    scale = 10.0 ** builtins.abs(decimals)
+    return div(_round(mul(x, scale)), scale) if decimals > 0 else mul(_round(div(x, scale)), scale)
 
 
-def silu(input: Tensor, inplace: bool = False) -> Tensor:
-    """input * sigmoid(input) (Elfwing, Uchibe, Doya, 2017)."""
-    return apply(SILU, (_as_float("silu", input),))
+def _test(op: Op, of_integers: Op, text: str) -> Callable[[Any], Tensor]:
+    def function(input: Any) -> Tensor:
+        x = _tensor(op.name, input)
+        return apply(op, (x,)) if x.dtype.is_floating_point else apply(of_integers, (x, x))
+
+    function.__name__ = function.__qualname__ = op.name
+    function.__doc__ = text
+    return function
+
+
+isnan: Function = _test(ISNAN, NE, "Whether an element is NaN, as bool.")
+isinf: Function = _test(ISINF, NE, "Whether an element is infinite, as bool.")
+isfinite: Function = _test(ISFINITE, EQ, "Whether an element is neither NaN nor infinite, as bool.")

@@ -3,6 +3,7 @@
 
 from typing import TYPE_CHECKING
 
+from . import activation as _activation
 from . import conv as _conv
 from . import creation as _creation
 from . import elementwise as _elementwise
@@ -18,6 +19,7 @@ from . import recurrent as _recurrent
 from . import reduce as _reduce
 from . import rowwise as _rowwise
 from . import shape as _shape
+from .activation import *
 from .conv import *
 from .creation import *
 from .elementwise import *
@@ -36,6 +38,7 @@ from .shape import *
 
 FAMILIES = (
     _conv,
+    _activation,
     _creation,
     _elementwise,
     _embedding,

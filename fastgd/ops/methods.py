@@ -11,7 +11,7 @@ from ..tensor import Tensor, as_tensor, device
 from . import functional as F
 from .elementwise import ADD, COPY, DIV, MUL, SUB, Op, as_operand
 from .index import getitem, setitem
-from .registry import apply_in_place, check_writable
+from .registry import apply_in_place, check_writable, no_tape
 from .shape import repeat
 
 for _family in F.FAMILIES:
@@ -53,18 +53,6 @@ def _comparison(function: Any) -> Any:
     return compare
 
 
-def _bool_only(name: str, function: Any) -> Any:
-    """`&`, `|` and `~` are bitwise in torch and NumPy; for bool tensors that is the logical operation."""
-
-    def operator(self: Tensor, *other: Any) -> Tensor:
-        values = [self, *(x if isinstance(x, (Tensor, bool)) else as_tensor(x) for x in other)]
-        if any(isinstance(x, Tensor) and x.dtype is not _core.bool_ for x in values):
-            raise _core.NotOffered(f"{name}: bitwise operations on integers are not offered, expected bool tensors")
-        return function(*(as_operand(x, _core.bool_) for x in values))
-
-    return operator
-
-
 def _in_place(op: Op) -> Any:
     def write(self: Tensor, other: Any, *, alpha: Any = 1) -> Tensor:
         check_writable(self, f"{op.name}_", other)
@@ -81,6 +69,41 @@ def _in_place(op: Op) -> Any:
         return apply_in_place(op, self, (self, value))
 
     return write
+
+
+def _div_(self: Tensor, other: Any, *, rounding_mode: str | None = None) -> Tensor:
+    if rounding_mode is None:
+        return _in_place(DIV)(self, other)
+    return _written_back("div_", F.div)(self, other, rounding_mode=rounding_mode)
+
+
+def _written_back(name: str, function: Any) -> Any:
+    """The in-place form of any function that keeps shape and dtype: computed, then written (one pass when compiled)."""
+
+    def write(self: Tensor, *args: Any, **keywords: Any) -> Tensor:
+        for value in (None, *args, *keywords.values()):
+            check_writable(self, name, value)
+        with no_tape():
+            result = function(self, *args, **keywords)
+            if _kind(result.dtype) > _kind(self.dtype):
+                raise _core.DtypeError(f"{name}: a result of {result.dtype} cannot be written into {self.dtype}")
+            if result.shape != self.shape:
+                raise _core.ShapeError(
+                    f"{name}: a result of shape {result.shape} cannot be written into shape {self.shape}"
+                )
+            return apply_in_place(COPY, self, (F.cast(result, self.dtype),))
+
+    write.__name__ = write.__qualname__ = name
+    return write
+
+
+def _kind(dtype: Any) -> int:
+    return 2 if dtype.is_floating_point else 0 if dtype is _core.bool_ else 1
+
+
+for _family in F.FAMILIES:
+    for _name in getattr(_family, "IN_PLACE", ()):
+        setattr(Tensor, f"{_name}_", _written_back(f"{_name}_", getattr(F, _name)))
 
 
 def _fits(target: Tensor, value: Tensor, name: str) -> None:
@@ -151,12 +174,18 @@ _OPERATORS: dict[str, Any] = {
     "__add__": F.add, "__radd__": _reflected(F.add), "__sub__": F.sub, "__rsub__": _reflected(F.sub),
     "__mul__": F.mul, "__rmul__": _reflected(F.mul), "__truediv__": F.div, "__rtruediv__": _reflected(F.div),
     "__pow__": F.pow, "__rpow__": _reflected(F.pow), "__matmul__": F.matmul, "__rmatmul__": _reflected(F.matmul),
-    "__neg__": F.neg, "__abs__": F.abs, "__invert__": _bool_only("~", F.logical_not),
+    "__neg__": F.neg, "__abs__": F.abs, "__invert__": F.bitwise_not,
+    "__floordiv__": F.floor_divide, "__rfloordiv__": _reflected(F.floor_divide),
+    "__mod__": F.remainder, "__rmod__": _reflected(F.remainder),
     "__eq__": _comparison(F.eq), "__ne__": _comparison(F.ne), "__lt__": _comparison(F.lt),
     "__le__": _comparison(F.le), "__gt__": _comparison(F.gt), "__ge__": _comparison(F.ge),
-    "__and__": _bool_only("&", F.logical_and), "__or__": _bool_only("|", F.logical_or),
+    "__and__": F.bitwise_and, "__rand__": _reflected(F.bitwise_and), "__or__": F.bitwise_or,
+    "__ror__": _reflected(F.bitwise_or), "__xor__": F.bitwise_xor, "__rxor__": _reflected(F.bitwise_xor),
     "__iadd__": _in_place(ADD), "__isub__": _in_place(SUB), "__imul__": _in_place(MUL), "__itruediv__": _in_place(DIV),
-    "add_": _in_place(ADD), "sub_": _in_place(SUB), "mul_": _in_place(MUL), "div_": _in_place(DIV),
+    "__ifloordiv__": _written_back("floor_divide_", F.floor_divide), "__ipow__": _written_back("pow_", F.pow),
+    "__imod__": _written_back("remainder_", F.remainder), "__iand__": _written_back("bitwise_and_", F.bitwise_and),
+    "__ior__": _written_back("bitwise_or_", F.bitwise_or), "__ixor__": _written_back("bitwise_xor_", F.bitwise_xor),
+    "add_": _in_place(ADD), "sub_": _in_place(SUB), "mul_": _in_place(MUL), "div_": _div_,
     "copy_": copy_, "fill_": fill_, "zero_": zero_, "to": to, "type": to, "view": _view, "expand": _expand,
     "expand_as": lambda self, other: F.expand(self, other.shape),
     "float": _cast_method(_core.float32), "double": _cast_method(_core.float64), "long": _cast_method(_core.int64),
