@@ -410,6 +410,18 @@ OPTIMIZERS = {
     "rmsprop": lambda p: optim.RMSprop(p, lr=0.1, momentum=0.9, centered=True),
     "rprop": lambda p: optim.Rprop(p, lr=0.1),
     "asgd": lambda p: optim.ASGD(p, lr=0.1, t0=1),
+    "lion": lambda p: optim.Lion(p, lr=0.1),
+    "adabelief": lambda p: optim.AdaBelief(p, lr=0.1),
+    "adan": lambda p: optim.Adan(p, lr=0.1, weight_decay=0.1),
+    "ademamix": lambda p: optim.AdEMAMix(p, lr=0.1),
+    "adopt": lambda p: optim.ADOPT(p, lr=0.1),
+    "sophia": lambda p: optim.Sophia(p, lr=0.1),
+    "schedule free": lambda p: optim.ScheduleFreeAdamW(p, lr=0.1),
+    "lamb": lambda p: optim.LAMB(p, lr=0.1, weight_decay=0.1),
+    "lars": lambda p: optim.LARS(p, lr=1.0, weight_decay=0.1),
+    "novograd": lambda p: optim.NovoGrad(p, lr=0.1),
+    "prodigy": lambda p: optim.Prodigy(p, d0=0.1),
+    "dadapt": lambda p: optim.DAdaptAdamW(p, d0=0.1),
 }
 
 

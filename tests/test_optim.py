@@ -69,7 +69,188 @@ class ReferenceAdamW(ReferenceAdam):
     decoupled, default_decay = True, 1e-2
 
 
-REFERENCE = {optim.SGD: ReferenceSGD, optim.Adam: ReferenceAdam, optim.AdamW: ReferenceAdamW}
+class ReferenceLion:
+    def __init__(self, betas=(0.9, 0.99), weight_decay=1e-3):
+        self.h, self.m = dict(locals()), 0.0
+
+    def step(self, p, g, lr):
+        b1, b2 = self.h["betas"]
+        p = p - lr * (np.sign(b1 * self.m + (1 - b1) * g) + self.h["weight_decay"] * p)
+        self.m = b2 * self.m + (1 - b2) * g
+        return p
+
+
+class ReferenceAdaBelief:
+    def __init__(self, betas=(0.9, 0.999), eps=1e-16, weight_decay=0.0, eps_root=1e-16):
+        self.h, self.m, self.s, self.t = dict(locals()), 0.0, 0.0, 0
+
+    def step(self, p, g, lr):
+        h, (b1, b2) = self.h, self.h["betas"]
+        self.t += 1
+        g = g + h["weight_decay"] * p
+        self.m = b1 * self.m + (1 - b1) * g
+        self.s = b2 * self.s + (1 - b2) * (g - self.m) ** 2 + h["eps_root"]
+        return p - lr * self.m / (1 - b1**self.t) / (np.sqrt(self.s / (1 - b2**self.t)) + h["eps"])
+
+
+class ReferenceAdan:
+    """sail-sg/Adan, adan.py: the betas of the code, the proximal decay of the paper."""
+
+    def __init__(self, betas=(0.98, 0.92, 0.99), eps=1e-8, weight_decay=0.0, no_prox=False, eps_root=0.0):
+        self.h, self.m, self.v, self.n, self.before, self.t = dict(locals()), 0.0, 0.0, 0.0, None, 0
+
+    def step(self, p, g, lr):
+        h, (b1, b2, b3) = self.h, self.h["betas"]
+        self.t += 1
+        d = 0 * g if self.before is None else g - self.before
+        self.before = g
+        self.m = b1 * self.m + (1 - b1) * g
+        self.v = b2 * self.v + (1 - b2) * d
+        self.n = b3 * self.n + (1 - b3) * (g + b2 * d) ** 2
+        root = np.sqrt(self.n / (1 - b3**self.t) + h["eps_root"]) + h["eps"]
+        u = (self.m / (1 - b1**self.t) + b2 * self.v / (1 - b2**self.t)) / root
+        if h["no_prox"]:
+            return p * (1 - lr * h["weight_decay"]) - lr * u
+        return (p - lr * u) / (1 + lr * h["weight_decay"])
+
+
+class ReferenceAdEMAMix:
+    def __init__(self, betas=(0.9, 0.999, 0.9999), alpha=5.0, eps=1e-8, weight_decay=0.0):
+        self.h, self.m, self.slow, self.v, self.t = dict(locals()), 0.0, 0.0, 0.0, 0
+
+    def step(self, p, g, lr):
+        h, (b1, b2, b3) = self.h, self.h["betas"]
+        self.t += 1
+        self.m = b1 * self.m + (1 - b1) * g
+        self.slow = b3 * self.slow + (1 - b3) * g
+        self.v = b2 * self.v + (1 - b2) * g * g
+        u = (self.m / (1 - b1**self.t) + h["alpha"] * self.slow) / (np.sqrt(self.v / (1 - b2**self.t)) + h["eps"])
+        return p - lr * (u + h["weight_decay"] * p)
+
+
+class ReferenceADOPT:
+    def __init__(self, betas=(0.9, 0.9999), eps=1e-6, weight_decay=0.0, decoupled_weight_decay=False, clip=True):
+        self.h, self.m, self.v, self.t = dict(locals()), 0.0, None, 0
+
+    def step(self, p, g, lr):
+        h, (b1, b2) = self.h, self.h["betas"]
+        if not h["decoupled_weight_decay"]:
+            g = g + h["weight_decay"] * p
+        if self.v is None:
+            self.v = g * g
+            return p
+        self.t += 1
+        if h["decoupled_weight_decay"]:
+            p = p * (1 - lr * h["weight_decay"])
+        u = g / np.maximum(np.sqrt(self.v), h["eps"])
+        if h["clip"]:
+            u = np.clip(u, -(self.t**0.25), self.t**0.25)
+        self.m = b1 * self.m + (1 - b1) * u
+        self.v = b2 * self.v + (1 - b2) * g * g
+        return p - lr * self.m
+
+
+class ReferenceSophia:
+    """The curvature is 0: steps of lr times a clipped m / eps."""
+
+    def __init__(self, betas=(0.965, 0.99), weight_decay=0.1, eps=1e-15):
+        self.h, self.m = dict(locals()), 0.0
+
+    def step(self, p, g, lr):
+        b1, _ = self.h["betas"]
+        self.m = b1 * self.m + (1 - b1) * g
+        return p * (1 - lr * self.h["weight_decay"]) - lr * np.clip(self.m / self.h["eps"], -1, 1)
+
+
+class ReferenceScheduleFreeSGD:
+    """The paper's three sequences: x the average, z the iterates, y where gradients are taken."""
+
+    adam = False
+
+    def __init__(
+        self, momentum=0.9, weight_decay=0.0, warmup_steps=0, r=0.0, weight_lr_power=2.0, betas=None, eps=1e-8
+    ):
+        self.h, self.x, self.z, self.v, self.t, self.sum, self.most = dict(locals()), None, None, 0.0, 0, 0.0, 0.0
+        self.beta, self.beta2 = betas or ((0.9, 0.999) if self.adam else (momentum, 0.0))
+
+    def step(self, y, g, lr):
+        h = self.h
+        if self.x is None:
+            self.x = self.z = y
+        self.t += 1
+        lr *= min(1, self.t / h["warmup_steps"]) if h["warmup_steps"] else 1
+        self.most = max(self.most, lr)
+        weight = self.t ** h["r"] * self.most ** h["weight_lr_power"]
+        self.sum += weight
+        if self.adam:
+            self.v = self.beta2 * self.v + (1 - self.beta2) * g * g
+            g = g / (np.sqrt(self.v / (1 - self.beta2**self.t)) + h["eps"])
+        self.z = self.z - lr * (g + h["weight_decay"] * y)
+        self.x = self.x + (weight / self.sum if self.sum else 0) * (self.z - self.x)
+        return self.beta * self.x + (1 - self.beta) * self.z
+
+
+class ReferenceScheduleFreeAdamW(ReferenceScheduleFreeSGD):
+    adam = True
+
+
+def norm(x):
+    return np.sqrt(np.sum(x * x))
+
+
+class ReferenceLAMB(ReferenceAdam):
+    def __init__(self, betas=(0.9, 0.999), eps=1e-6, weight_decay=0.0):
+        super().__init__(betas=betas, eps=eps, weight_decay=weight_decay)
+
+    def step(self, p, g, lr):
+        h, (b1, b2) = self.h, self.h["betas"]
+        self.t += 1
+        self.m = b1 * self.m + (1 - b1) * g
+        self.v = b2 * self.v + (1 - b2) * g**2
+        u = self.m / (1 - b1**self.t) / (np.sqrt(self.v / (1 - b2**self.t)) + h["eps"]) + h["weight_decay"] * p
+        return p - lr * u * (norm(p) / norm(u) if norm(p) * norm(u) else 1)
+
+
+class ReferenceLARS:
+    def __init__(self, momentum=0.9, weight_decay=0.0, trust_coefficient=1e-3, eps=0.0, nesterov=False):
+        self.h, self.buffer = dict(locals()), 0.0
+
+    def step(self, p, g, lr):
+        h = self.h
+        g = g + h["weight_decay"] * p
+        u = lr * g * (h["trust_coefficient"] * norm(p) / (norm(g) + h["eps"]) if norm(p) * norm(g) else 1)
+        self.buffer = h["momentum"] * self.buffer + u
+        return p - (u + h["momentum"] * self.buffer if h["nesterov"] else self.buffer)
+
+
+class ReferenceNovoGrad:
+    def __init__(self, betas=(0.9, 0.25), eps=1e-6, weight_decay=0.0):
+        self.h, self.m, self.v = dict(locals()), 0.0, None
+
+    def step(self, p, g, lr):
+        h, (b1, b2) = self.h, self.h["betas"]
+        square = np.sum(g * g)
+        self.v = square if self.v is None else b2 * self.v + (1 - b2) * square
+        self.m = b1 * self.m + g / (np.sqrt(self.v) + h["eps"]) + h["weight_decay"] * p
+        return p - lr * self.m
+
+
+REFERENCE = {
+    optim.SGD: ReferenceSGD,
+    optim.Adam: ReferenceAdam,
+    optim.AdamW: ReferenceAdamW,
+    optim.Lion: ReferenceLion,
+    optim.AdaBelief: ReferenceAdaBelief,
+    optim.Adan: ReferenceAdan,
+    optim.AdEMAMix: ReferenceAdEMAMix,
+    optim.ADOPT: ReferenceADOPT,
+    optim.Sophia: ReferenceSophia,
+    optim.ScheduleFreeSGD: ReferenceScheduleFreeSGD,
+    optim.ScheduleFreeAdamW: ReferenceScheduleFreeAdamW,
+    optim.LAMB: ReferenceLAMB,
+    optim.LARS: ReferenceLARS,
+    optim.NovoGrad: ReferenceNovoGrad,
+}
 
 
 def grid(**choices):
@@ -94,8 +275,37 @@ ADAM_GRID = grid(
     amsgrad=[False, True],
     maximize=[False, True],
 )
-CASES = [(optim.SGD, h) for h in SGD_GRID] + [(k, h) for k in (optim.Adam, optim.AdamW) for h in ADAM_GRID]
+WD = [0.0, 0.1]
+GRIDS = {
+    optim.SGD: SGD_GRID,
+    optim.Adam: ADAM_GRID,
+    optim.AdamW: ADAM_GRID,
+    optim.Lion: grid(betas=[(0.9, 0.99), (0.3, 0.6)], weight_decay=WD),
+    optim.AdaBelief: grid(betas=[(0.9, 0.999), (0.3, 0.8)], eps=[1e-16, 0.01], weight_decay=WD, eps_root=[1e-16, 0.1]),
+    optim.Adan: grid(betas=[(0.98, 0.92, 0.99), (0.5, 0.4, 0.7)], weight_decay=WD, no_prox=[False, True]),
+    optim.AdEMAMix: grid(betas=[(0.9, 0.999, 0.9999), (0.3, 0.8, 0.9)], alpha=[5.0, 0.5], weight_decay=WD),
+    optim.ADOPT: grid(
+        betas=[(0.9, 0.9999)], clip=[False, True], weight_decay=WD, decoupled_weight_decay=[False, True]
+    ),
+    optim.Sophia: grid(betas=[(0.965, 0.99), (0.3, 0.6)], weight_decay=WD, eps=[1e-15, 1.0]),
+    optim.ScheduleFreeSGD: grid(
+        momentum=[0.9, 0.5], weight_decay=WD, warmup_steps=[0, 5], r=[0.0, 1.5], weight_lr_power=[2.0, 0.0]
+    ),
+    optim.ScheduleFreeAdamW: grid(betas=[(0.9, 0.999), (0.5, 0.6)], eps=[0.01], weight_decay=WD, warmup_steps=[0, 5]),
+    optim.LAMB: grid(betas=[(0.9, 0.999), (0.3, 0.8)], eps=[1e-6, 0.01], weight_decay=WD),
+    optim.LARS: grid(momentum=[0.9], weight_decay=WD, trust_coefficient=[0.1], eps=[0, 0.1], nesterov=[False, True]),
+    optim.NovoGrad: grid(betas=[(0.9, 0.25), (0.5, 0.8)], eps=[1e-6, 0.1], weight_decay=WD),
+}
+CASES = [(kind, hyper) for kind, hypers in GRIDS.items() for hyper in hypers]
 RULES = [(optim.SGD, {"momentum": 0.9}), (optim.Adam, {"amsgrad": True}), (optim.AdamW, {})]
+RULES += [(kind, {}) for kind in REFERENCE if kind not in (optim.SGD, optim.Adam, optim.AdamW)]
+# Their sums run over all parameters, which their references would have to know (test_optim_optax.py does); here are
+# the rest of their contract, and that of those that test_optim_torch.py compares with PyTorch.
+OTHERS = [
+    (kind, {})
+    for kind in (getattr(optim, name) for name in optim.__all__)
+    if isinstance(kind, type) and hasattr(kind, "rule") and kind not in REFERENCE
+]
 
 
 def make_parameters(rng, dtype="float64", shapes=SHAPES):
@@ -155,12 +365,11 @@ def test_groups_have_their_own_settings(kind, hyper):
         **hyper,
     )
     optimizer.add_param_group({"params": parameters[3:], "weight_decay": 0.0})
-    settings = [(0.01, {"weight_decay": 0.1})] * 2 + [(0.5, {"weight_decay": 0.1, "maximize": True})]
-    settings += [(0.01, {"weight_decay": 0.0})] * 2
-    references = [REFERENCE[kind](**{**hyper, **h}) for _, h in settings]
+    settings = [(0.01, 0.1, 1)] * 2 + [(0.5, 0.1, -1)] + [(0.01, 0.0, 1)] * 2
+    references = [REFERENCE[kind](**{**hyper, "weight_decay": decay}) for _, decay, _ in settings]
     for _ in range(5):
         for i, g in enumerate(set_gradients(parameters, rng)):
-            expected[i] = references[i].step(expected[i], g, settings[i][0])
+            expected[i] = references[i].step(expected[i], settings[i][2] * g, settings[i][0])
         optimizer.step()
     for got, want in zip(values(parameters), expected, strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-13)
@@ -437,7 +646,7 @@ def test_zero_grad():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize(("kind", "hyper"), RULES, ids=str)
+@pytest.mark.parametrize(("kind", "hyper"), RULES + OTHERS, ids=str)
 @pytest.mark.parametrize("carry", ["as it is", "deepcopy", "json"])
 def test_resuming_gives_the_same_bits(kind, hyper, dtype, carry):
     schedule = schedules.warmup_cosine(0.1, 3, 20)
@@ -451,10 +660,12 @@ def test_resuming_gives_the_same_bits(kind, hyper, dtype, carry):
             optimizer.step()
 
     straight = start()
-    train(straight, kind(straight, lr=schedule, weight_decay=0.1, **hyper), range(10))
+    if "weight_decay" in kind.rule.hyper:
+        hyper = {**hyper, "weight_decay": 0.1}
+    train(straight, kind(straight, lr=schedule, **hyper), range(10))
 
     first = start()
-    optimizer = kind(first, lr=schedule, weight_decay=0.1, **hyper)
+    optimizer = kind(first, lr=schedule, **hyper)
     train(first, optimizer, range(5))
     saved, weights = optimizer.state_dict(), values(first)
     train(first, optimizer, range(5, 8))  # the snapshot must not move on
@@ -470,7 +681,7 @@ def test_resuming_gives_the_same_bits(kind, hyper, dtype, carry):
     assert_same_bits(values(second), values(straight))
 
 
-@pytest.mark.parametrize(("kind", "hyper"), RULES, ids=str)
+@pytest.mark.parametrize(("kind", "hyper"), RULES + OTHERS, ids=str)
 def test_loading_resets_what_the_saved_run_had_not_touched(kind, hyper):
     rng = np.random.default_rng(10)
     parameters = make_parameters(rng)

@@ -187,7 +187,20 @@ RULES = {
     "rmsprop": (3, 3, (0.99, 1e-8, 0.9)),
     "rprop": (2, 0, (0.5, 1.2, 1e-6, 50.0)),
     "asgd": (1, 0, (1e-4, 0.75, 1.0)),
+    "lion": (1, 0, (0.9, 0.99)),
+    "adabelief": (2, 0, (0.9, 0.99, 1e-8, 1e-16)),
+    "adan": (4, 0, (0.98, 0.92, 0.99, 1e-8, 0.0)),
+    "ademamix": (3, 0, (0.9, 0.99, 0.999, 5.0, 1e-8)),
+    "adopt": (2, 1, (0.9, 0.99, 1e-6)),
+    "schedule_free": (2, 1, (0.9, 0.99, 1e-8, 2.0, 1.0, 2.0)),
+    "sophia": (2, 0, (0.9, 0.99, 0.1, 1e-3)),
+    "lamb": (2, 0, (0.9, 0.99, 1e-6)),
+    "lars": (1, 1, (0.9, 0.01, 1e-8)),
+    "novograd": (1, 0, (0.9, 0.3, 1e-6)),
+    "prodigy": (4, 0, (0.9, 0.99, 1e-8, 1e-2, 1.0)),
+    "dadapt_adam": (3, 0, (0.9, 0.99, 1e-8, 1e-2)),
 }
+OWN_DECAY = {"adan", "adopt", "schedule_free", "lamb", "novograd", "prodigy", "dadapt_adam"}
 
 
 def test_every_rule_is_here():
@@ -196,6 +209,7 @@ def test_every_rule_is_here():
 
 def run_rule(kernel, lengths, dtype, steps=3, decay=0.1):
     states, flags, hyper = RULES[kernel]
+    flags |= 4096 if kernel in OWN_DECAY else 0
     run = Run(lengths, dtype, states, [(0.01, decay, *hyper)])
     for _ in range(steps):
         run.step(kernel, run.gradients(), flags)

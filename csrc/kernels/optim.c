@@ -19,6 +19,13 @@ enum { ADAGRAD_LR_DECAY = HYPER_OWN, ADAGRAD_INITIAL, ADAGRAD_EPS };
 enum { ADADELTA_RHO = HYPER_OWN, ADADELTA_EPS };
 enum { RMSPROP_ALPHA = HYPER_OWN, RMSPROP_EPS, RMSPROP_MU };
 enum { RPROP_ETA_MINUS = HYPER_OWN, RPROP_ETA_PLUS, RPROP_MIN, RPROP_MAX };
+enum { LION_BETA1 = HYPER_OWN, LION_BETA2 };
+enum { BELIEF_EPS_ROOT = ADAM_EPS + 1 };
+enum { ADAN_BETA1 = HYPER_OWN, ADAN_BETA2, ADAN_BETA3, ADAN_EPS, ADAN_EPS_ROOT };
+enum { MIX_BETA1 = HYPER_OWN, MIX_BETA2, MIX_BETA3, MIX_ALPHA, MIX_EPS };
+enum { FREE_BETA1 = HYPER_OWN, FREE_BETA2, FREE_EPS, FREE_WARMUP, FREE_R, FREE_POWER };
+enum { SOPHIA_BETA1 = HYPER_OWN, SOPHIA_BETA2, SOPHIA_RHO, SOPHIA_EPS };
+enum { ADAN_NO_PROX = 1, ADOPT_CLIP = 1, FREE_ADAM = 1 };
 enum { ASGD_LAMBD = HYPER_OWN, ASGD_ALPHA, ASGD_T0 };
 #endif
 
@@ -397,5 +404,301 @@ FGD_INLINE vec FGD_T_FN(asgd_vector)(const FGD_T_FN(asgd_coef) *c, int64_t flags
 #define RULE_BUFFERS 1
 #define RULE_OPTIONAL 0
 #define RULE_RECORD 2
+#define RULE_SUMS 0
+#include "optim_rule.inc"
+
+/* ---- lion: Chen et al. 2023, algorithm 2 ---------------------------------------------------------------
+ *
+ *   p -= lr sign(beta1 m + (1 - beta1) g);  m = beta2 m + (1 - beta2) g                                    */
+
+typedef struct FGD_T_FN(lion_coef) {
+    FGD_T_FN(ema) direction, m;
+    T neg_lr;
+} FGD_T_FN(lion_coef);
+
+static void FGD_T_FN(lion_coefs)(const optim_step *in, FGD_T_FN(lion_coef) *c)
+{
+    c->direction = FGD_T_FN(ema_of)(in->hyper[LION_BETA1]);
+    c->m = FGD_T_FN(ema_of)(in->hyper[LION_BETA2]);
+    c->neg_lr = (T)-in->lr;
+}
+
+FGD_INLINE vec FGD_T_FN(lion_vector)(const FGD_T_FN(lion_coef) *c, int64_t flags, vec p, vec g, vec *s)
+{
+    (void)flags;
+    vec direction = FGD_T_FN(sign_of)(FGD_T_FN(ema_next)(c->direction, s[0], g));
+    s[0] = FGD_T_FN(ema_next)(c->m, s[0], g);
+    return V(fma)(V(set1)(c->neg_lr), direction, p);
+}
+
+#define RULE lion
+#define RULE_BUFFERS 1
+#define RULE_OPTIONAL 0
+#define RULE_RECORD 0
+#define RULE_SUMS 0
+#include "optim_rule.inc"
+
+/* ---- adabelief: Zhuang et al. 2020, algorithm 2 -----------------------------------------------------------
+ *
+ *   m as Adam;  v = beta2 v + (1 - beta2) (g - m)^2 + eps_root
+ *   p -= lr / bc1 m / (sqrt(v) / sqrt(bc2) + eps)                                                              */
+
+typedef struct FGD_T_FN(adabelief_coef) {
+    FGD_T_FN(ema) m;
+    FGD_T_FN(ema2) v;
+    T eps_root, v_scale, eps, neg_step;
+} FGD_T_FN(adabelief_coef);
+
+static void FGD_T_FN(adabelief_coefs)(const optim_step *in, FGD_T_FN(adabelief_coef) *c)
+{
+    c->m = FGD_T_FN(ema_of)(in->hyper[ADAM_BETA1]);
+    c->v = FGD_T_FN(ema2_of)(in->hyper[ADAM_BETA2]);
+    c->eps_root = (T)in->hyper[BELIEF_EPS_ROOT];
+    c->v_scale = (T)(1 / sqrt(1 - pow(in->hyper[ADAM_BETA2], in->t)));
+    c->eps = (T)in->hyper[ADAM_EPS];
+    c->neg_step = (T)(-in->lr / (1 - pow(in->hyper[ADAM_BETA1], in->t)));
+}
+
+FGD_INLINE vec FGD_T_FN(adabelief_vector)(const FGD_T_FN(adabelief_coef) *c, int64_t flags, vec p, vec g, vec *s)
+{
+    (void)flags;
+    s[0] = FGD_T_FN(ema_next)(c->m, s[0], g);
+    s[1] = V(add)(FGD_T_FN(ema2_next)(c->v, s[1], V(sub)(g, s[0])), V(set1)(c->eps_root));
+    vec denominator = V(fma)(V(sqrt)(s[1]), V(set1)(c->v_scale), V(set1)(c->eps));
+    return V(add)(p, V(div)(V(mul)(V(set1)(c->neg_step), s[0]), denominator));
+}
+
+#define RULE adabelief
+#define RULE_BUFFERS 2
+#define RULE_OPTIONAL 0
+#define RULE_RECORD 0
+#define RULE_SUMS 0
+#include "optim_rule.inc"
+
+/* ---- adan: Xie et al. 2022, algorithm 1 ---------------------------------------------------------------------
+ *
+ *   d = g - previous g (0 at first);  m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) d
+ *   n = beta3 n + (1 - beta3) (g + beta2 d)^2
+ *   p = (p - lr (m / bc1 + beta2 v / bc2) / (sqrt(n / bc3 + eps_root) + eps)) / (1 + lr weight_decay)
+ *   The betas are 1 minus those of the paper, as in the authors' code.  no_prox: decoupled decay instead of the division.
+ *   Optax: 1 - beta2 where beta2 weighs d and v, and decoupled decay.                                               */
+
+typedef struct FGD_T_FN(adan_coef) {
+    FGD_T_FN(ema) m, v;
+    FGD_T_FN(ema2) n;
+    T first, d_weight, m_step, v_step, n_scale, eps_root, eps, before, after;
+} FGD_T_FN(adan_coef);
+
+static void FGD_T_FN(adan_coefs)(const optim_step *in, FGD_T_FN(adan_coef) *c)
+{
+    const double beta1 = in->hyper[ADAN_BETA1], beta2 = in->hyper[ADAN_BETA2], beta3 = in->hyper[ADAN_BETA3];
+    const double weight = in->flags & OPTIM_OPTAX ? 1 - beta2 : beta2, decay = in->lr * in->hyper[HYPER_DECAY];
+    const int proximal = !(in->flags & (OPTIM_OPTAX | ADAN_NO_PROX));
+    c->m = FGD_T_FN(ema_of)(beta1);
+    c->v = FGD_T_FN(ema_of)(beta2);
+    c->n = FGD_T_FN(ema2_of)(beta3);
+    c->first = in->t == 1;
+    c->d_weight = (T)weight;
+    c->m_step = (T)(-in->lr / (1 - pow(beta1, in->t)));
+    c->v_step = (T)(-in->lr * weight / (1 - pow(beta2, in->t)));
+    c->n_scale = (T)(1 / (1 - pow(beta3, in->t)));
+    c->eps_root = (T)in->hyper[ADAN_EPS_ROOT];
+    c->eps = (T)in->hyper[ADAN_EPS];
+    c->before = (T)(proximal ? 1 : 1 - decay);
+    c->after = (T)(proximal ? 1 / (1 + decay) : 1);
+}
+
+FGD_INLINE vec FGD_T_FN(adan_vector)(const FGD_T_FN(adan_coef) *c, int64_t flags, vec p, vec g, vec *s)
+{
+    (void)flags;
+    vec d = c->first != 0 ? V(zero)() : V(sub)(g, s[3]);
+    s[0] = FGD_T_FN(ema_next)(c->m, s[0], g);
+    s[1] = FGD_T_FN(ema2_next)(c->n, s[1], V(fma)(V(set1)(c->d_weight), d, g));
+    s[2] = FGD_T_FN(ema_next)(c->v, s[2], d);
+    s[3] = g;
+    vec denominator = V(sqrt)(V(fma)(s[1], V(set1)(c->n_scale), V(set1)(c->eps_root)));
+    vec step = V(fma)(V(set1)(c->v_step), s[2], V(mul)(V(set1)(c->m_step), s[0]));
+    p = V(fma)(p, V(set1)(c->before), V(div)(step, V(add)(denominator, V(set1)(c->eps))));
+    return V(mul)(p, V(set1)(c->after));
+}
+
+#define RULE adan
+#define RULE_BUFFERS 4
+#define RULE_OPTIONAL 0
+#define RULE_RECORD 0
+#define RULE_SUMS 0
+#include "optim_rule.inc"
+
+/* ---- ademamix: Pagliardini et al. 2024, equation 1 ------------------------------------------------------------
+ *
+ *   m, v as Adam;  slow = beta3 slow + (1 - beta3) g
+ *   p -= lr (m / bc1 + alpha slow) / (sqrt(v) / sqrt(bc2) + eps)                                                   */
+
+typedef struct FGD_T_FN(ademamix_coef) {
+    FGD_T_FN(ema) m, slow;
+    FGD_T_FN(ema2) v;
+    T v_scale, eps, m_step, slow_step;
+} FGD_T_FN(ademamix_coef);
+
+static void FGD_T_FN(ademamix_coefs)(const optim_step *in, FGD_T_FN(ademamix_coef) *c)
+{
+    c->m = FGD_T_FN(ema_of)(in->hyper[MIX_BETA1]);
+    c->slow = FGD_T_FN(ema_of)(in->hyper[MIX_BETA3]);
+    c->v = FGD_T_FN(ema2_of)(in->hyper[MIX_BETA2]);
+    c->v_scale = (T)(1 / sqrt(1 - pow(in->hyper[MIX_BETA2], in->t)));
+    c->eps = (T)in->hyper[MIX_EPS];
+    c->m_step = (T)(-in->lr / (1 - pow(in->hyper[MIX_BETA1], in->t)));
+    c->slow_step = (T)(-in->lr * in->hyper[MIX_ALPHA]);
+}
+
+FGD_INLINE vec FGD_T_FN(ademamix_vector)(const FGD_T_FN(ademamix_coef) *c, int64_t flags, vec p, vec g, vec *s)
+{
+    (void)flags;
+    s[0] = FGD_T_FN(ema_next)(c->m, s[0], g);
+    s[1] = FGD_T_FN(ema_next)(c->slow, s[1], g);
+    s[2] = FGD_T_FN(ema2_next)(c->v, s[2], g);
+    vec denominator = V(fma)(V(sqrt)(s[2]), V(set1)(c->v_scale), V(set1)(c->eps));
+    vec step = V(fma)(V(set1)(c->slow_step), s[1], V(mul)(V(set1)(c->m_step), s[0]));
+    return V(add)(p, V(div)(step, denominator));
+}
+
+#define RULE ademamix
+#define RULE_BUFFERS 3
+#define RULE_OPTIONAL 0
+#define RULE_RECORD 0
+#define RULE_SUMS 0
+#include "optim_rule.inc"
+
+/* ---- adopt: Taniguchi et al. 2024, algorithm 2 -------------------------------------------------------------------
+ *
+ *   the first step makes v = g^2 and moves nothing; then, with v of the step before,
+ *   u = g / max(sqrt(v), eps), clipped to (t - 1)^(1/4);  m = beta1 m + (1 - beta1) u;  p -= lr m;  v as Adam         */
+
+typedef struct FGD_T_FN(adopt_coef) {
+    FGD_T_FN(ema) m;
+    FGD_T_FN(ema2) v;
+    T first, eps, limit, decay, p_scale, neg_lr;
+} FGD_T_FN(adopt_coef);
+
+static void FGD_T_FN(adopt_coefs)(const optim_step *in, FGD_T_FN(adopt_coef) *c)
+{
+    const int first = in->t == 1, decoupled = (in->flags & OPTIM_DECOUPLED) != 0;
+    const double decay = in->hyper[HYPER_DECAY];
+    c->m = FGD_T_FN(ema_of)(in->hyper[ADAM_BETA1]);
+    c->v = FGD_T_FN(ema2_of)(first ? 0 : in->hyper[ADAM_BETA2]);
+    c->first = first;
+    c->eps = (T)in->hyper[ADAM_EPS];
+    c->limit = (T)(in->flags & ADOPT_CLIP ? pow(in->t - 1, 0.25) : INFINITY);
+    c->decay = (T)(decoupled ? 0 : decay);
+    c->p_scale = (T)(decoupled && !first ? 1 - in->lr * decay : 1);
+    c->neg_lr = (T)-in->lr;
+}
+
+FGD_INLINE vec FGD_T_FN(adopt_vector)(const FGD_T_FN(adopt_coef) *c, int64_t flags, vec p, vec g, vec *s)
+{
+    (void)flags;
+    g = V(fma)(V(set1)(c->decay), p, g);
+    if (c->first == 0) {
+        vec limit = V(set1)(c->limit), u = V(div)(g, V(max)(V(sqrt)(s[1]), V(set1)(c->eps)));
+        u = V(max)(V(neg)(limit), V(min)(limit, u));        /* NaN stays */
+        s[0] = FGD_T_FN(ema_next)(c->m, s[0], u);
+        p = V(fma)(V(set1)(c->neg_lr), s[0], V(mul)(p, V(set1)(c->p_scale)));
+    }
+    s[1] = FGD_T_FN(ema2_next)(c->v, s[1], g);
+    return p;
+}
+
+#define RULE adopt
+#define RULE_BUFFERS 2
+#define RULE_OPTIONAL 0
+#define RULE_RECORD 0
+#define RULE_SUMS 0
+#include "optim_rule.inc"
+
+/* ---- schedule_free: Defazio et al. 2024, equations 3 to 5, in the authors' form that keeps y and z -----------------
+ *
+ *   lr_t = lr min(1, t / warmup_steps);  w = t^r max(lr_1 ... lr_t)^weight_lr_power;  c = w / sum of all w
+ *   u = g, with FREE_ADAM g / (sqrt(v / bc2) + eps);  u += weight_decay y
+ *   y = y + c (z - y) + lr_t (beta1 (1 - c) - 1) u;  z -= lr_t u                     p is y; z is p at first
+ *   The record keeps the sum of w and the largest lr.                                                                   */
+
+typedef struct FGD_T_FN(schedule_free_coef) {
+    FGD_T_FN(ema2) v;
+    T first, v_scale, eps, decay, average, y_step, z_step;
+} FGD_T_FN(schedule_free_coef);
+
+static void FGD_T_FN(schedule_free_coefs)(const optim_step *in, FGD_T_FN(schedule_free_coef) *c)
+{
+    const double t = in->t, warmup = in->hyper[FREE_WARMUP], beta1 = in->hyper[FREE_BETA1];
+    const double lr = t < warmup ? in->lr * t / warmup : in->lr;
+    double *sum = &in->record[1], *largest = &in->record[2];
+    *largest = t == 1 ? lr : fmax(*largest, lr);
+    const double weight = pow(t, in->hyper[FREE_R]) * pow(*largest, in->hyper[FREE_POWER]);
+    *sum = (t == 1 ? 0 : *sum) + weight;
+    const double average = *sum == 0 ? 0 : weight / *sum;
+    c->v = FGD_T_FN(ema2_of)(in->hyper[FREE_BETA2]);
+    c->first = t == 1;
+    c->v_scale = (T)(1 / sqrt(1 - pow(in->hyper[FREE_BETA2], t)));
+    c->eps = (T)in->hyper[FREE_EPS];
+    c->decay = (T)in->hyper[HYPER_DECAY];
+    c->average = (T)average;
+    c->y_step = (T)(lr * (beta1 * (1 - average) - 1));
+    c->z_step = (T)-lr;
+}
+
+FGD_INLINE vec FGD_T_FN(schedule_free_vector)(const FGD_T_FN(schedule_free_coef) *c, int64_t flags, vec p, vec g, vec *s)
+{
+    vec z = c->first != 0 ? p : s[0], u = g;
+    if (flags & FREE_ADAM) {
+        s[1] = FGD_T_FN(ema2_next)(c->v, s[1], g);
+        u = V(div)(g, V(fma)(V(sqrt)(s[1]), V(set1)(c->v_scale), V(set1)(c->eps)));
+    }
+    u = V(fma)(V(set1)(c->decay), p, u);
+    p = V(fma)(V(set1)(c->average), V(sub)(z, p), p);
+    s[0] = V(fma)(V(set1)(c->z_step), u, z);
+    return V(fma)(V(set1)(c->y_step), u, p);
+}
+
+#define RULE schedule_free
+#define RULE_BUFFERS 1
+#define RULE_OPTIONAL 1
+#define RULE_RECORD 2
+#define RULE_SUMS 0
+#include "optim_rule.inc"
+
+/* ---- sophia: Liu et al. 2023, algorithm 3; h is estimated apart ----------------------------------------------------
+ *
+ *   m = beta1 m + (1 - beta1) g;  p -= lr clip(m / (rho h + eps), 1)
+ *   Optax: clip(m / bc1 / max(rho h, eps), 1)                                                                            */
+
+typedef struct FGD_T_FN(sophia_coef) {
+    FGD_T_FN(ema) m;
+    T m_scale, rho, eps, neg_lr;
+} FGD_T_FN(sophia_coef);
+
+static void FGD_T_FN(sophia_coefs)(const optim_step *in, FGD_T_FN(sophia_coef) *c)
+{
+    const int optax = (in->flags & OPTIM_OPTAX) != 0;
+    c->m = FGD_T_FN(ema_of)(in->hyper[SOPHIA_BETA1]);
+    c->m_scale = (T)(optax ? 1 / (1 - pow(in->hyper[SOPHIA_BETA1], in->t)) : 1);
+    c->rho = (T)in->hyper[SOPHIA_RHO];
+    c->eps = (T)in->hyper[SOPHIA_EPS];
+    c->neg_lr = (T)-in->lr;
+}
+
+FGD_INLINE vec FGD_T_FN(sophia_vector)(const FGD_T_FN(sophia_coef) *c, int64_t flags, vec p, vec g, vec *s)
+{
+    s[0] = FGD_T_FN(ema_next)(c->m, s[0], g);
+    vec curvature = V(mul)(s[1], V(set1)(c->rho)), eps = V(set1)(c->eps), one = V(set1)(1);
+    curvature = flags & OPTIM_OPTAX ? V(max)(eps, curvature) : V(add)(curvature, eps);
+    vec u = V(div)(V(mul)(s[0], V(set1)(c->m_scale)), curvature);
+    u = V(max)(V(neg)(one), V(min)(one, u));        /* NaN stays */
+    return V(fma)(V(set1)(c->neg_lr), u, p);
+}
+
+#define RULE sophia
+#define RULE_BUFFERS 2
+#define RULE_OPTIONAL 0
+#define RULE_RECORD 0
 #define RULE_SUMS 0
 #include "optim_rule.inc"

@@ -35,6 +35,7 @@ HYPER_COLUMNS, RECORD_COLUMNS = 12, 4
 #: What all kernels have in their first columns of hyper-parameters, and their flags beside those of the rule.
 SHARED_COLUMNS = {"lr": 0, "weight_decay": 1}
 SHARED_FLAGS = {"maximize": 256, "decoupled_weight_decay": 512}
+DECOUPLED, OWN_DECAY = 512, 4096  # for Rule.always: weight decay is always decoupled, or part of the rule's formula
 STYLE_FLAGS = {"torch": 0, "optax": 1024, "keras": 2048}
 
 
@@ -67,6 +68,8 @@ class Rule:
         Flags that are always set.
     styles : tuple of str
         Libraries whose arithmetic the rule knows.
+    shared : bool
+        The update needs sums over all parameters: one kernel call must have them all.
     """
 
     kernel: str
@@ -76,6 +79,7 @@ class Rule:
     record: tuple[str, ...] = ()
     always: int = 0
     styles: tuple[str, ...] = ("torch",)
+    shared: bool = False
 
     def flag_word(self, group: Mapping[str, Any]) -> int:
         """The kernel's flags for a group."""
@@ -308,6 +312,8 @@ class Optimizer:
         batches = self._batches()
         if not batches:
             return loss
+        if self.rule.shared and (len(batches) > 1 or len({e[0].dtype for b in batches.values() for e in b}) > 1):
+            raise ShapeError(f"{self._name()}: parameters must have one dtype and groups the same options")
         recording = _core.is_tracing()
         if not recording:
             self._prepare_step()
