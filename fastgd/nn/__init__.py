@@ -3,6 +3,7 @@
 
 from . import (
     activation,
+    batch_norm,
     containers,
     conv,
     dropout,
@@ -12,10 +13,12 @@ from . import (
     layer_norm,
     linear,
     loss,
+    pool,
     recurrent,
     utils,
 )
 from .activation import *
+from .batch_norm import *
 from .containers import *
 from .conv import *
 from .dropout import *
@@ -25,11 +28,13 @@ from .linear import *
 from .loss import *
 from .module import Module
 from .parameter import Parameter
+from .pool import *
 from .recurrent import *
 from .summary import summary as summary
 
 __all__ = ["Module", "Parameter", "functional", "init", "utils"]
 __all__ += activation.__all__
+__all__ += batch_norm.__all__
 __all__ += containers.__all__
 __all__ += conv.__all__
 __all__ += dropout.__all__
@@ -38,3 +43,4 @@ __all__ += layer_norm.__all__
 __all__ += linear.__all__
 __all__ += loss.__all__
 __all__ += recurrent.__all__
+__all__ += pool.__all__

@@ -269,7 +269,7 @@ def sizes(name: str, what: str, value: Any, ndim: int, least: int) -> tuple[int,
     if len(found) == 1:
         found *= ndim
     if len(found) != ndim:
-        raise ShapeError(f"{name}: expected {what} of 1 or {ndim} integers, got {value!r}")
+        raise ShapeError(f"{name}: expected {what} of {'1 or 2 integers' if ndim == 2 else '1 integer'}, got {value!r}")
     if any(v < least for v in found):
         raise ShapeError(f"{name}: expected {what} of at least {least}, got {value!r}")
     return tuple(int(v) for v in found)

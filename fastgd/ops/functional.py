@@ -4,6 +4,7 @@
 from typing import TYPE_CHECKING
 
 from . import activation as _activation
+from . import batch_norm as _batch_norm
 from . import conv as _conv
 from . import creation as _creation
 from . import elementwise as _elementwise
@@ -13,6 +14,7 @@ from . import join as _join
 from . import layer_norm as _layer_norm
 from . import loss as _loss
 from . import optim as _optim
+from . import pool as _pool
 from . import product as _product
 from . import random as _random
 from . import recurrent as _recurrent
@@ -20,6 +22,7 @@ from . import reduce as _reduce
 from . import rowwise as _rowwise
 from . import shape as _shape
 from .activation import *
+from .batch_norm import *
 from .conv import *
 from .creation import *
 from .elementwise import *
@@ -29,6 +32,7 @@ from .join import *
 from .layer_norm import *
 from .loss import *
 from .optim import *
+from .pool import *
 from .product import *
 from .random import *
 from .recurrent import *
@@ -37,6 +41,7 @@ from .rowwise import *
 from .shape import *
 
 FAMILIES = (
+    _batch_norm,
     _conv,
     _activation,
     _creation,
@@ -47,6 +52,7 @@ FAMILIES = (
     _join,
     _loss,
     _optim,
+    _pool,
     _product,
     _random,
     _recurrent,
