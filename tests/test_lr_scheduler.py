@@ -56,6 +56,7 @@ def test_rates_and_momenta_are_those_of_torch(name):
     assert_close(drive(optimizer, scheduler, SCHEDULER_STEPS), theirs)
     assert scheduler.get_last_lr() == [group["lr"] for group in optimizer.param_groups]
     assert len(np.unique(theirs[:, :2])) > 2 or name == "SWALR at once"
+    assert all(group.get("betas", (0, 0.999))[1] == 0.999 for group in optimizer.param_groups)
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)
@@ -193,6 +194,18 @@ def test_a_state_that_does_not_fit_changes_nothing(name):
     with pytest.raises(ValueError, match="base_lrs: expected 2 numbers, got 1"):
         scheduler.load_state_dict(bad)
     assert scheduler.state_dict() == good
+
+
+def test_milestones_of_torch_are_a_counter():
+    _, scheduler = begin("MultiStepLR")
+    scheduler.load_state_dict({**scheduler.state_dict(), "milestones": {"7": 2, "3": 1}})
+    assert scheduler.milestones == [3, 7, 7]
+
+
+def test_the_rates_of_a_cycle_are_its_own_whatever_came_before():
+    optimizer, _ = begin("StepLR")
+    scheduler = L.CyclicLR(optimizer, 0.01, 0.2, 4)
+    assert scheduler.base_lrs == scheduler.get_last_lr() == [0.01, 0.01]
 
 
 class Halving:
