@@ -553,11 +553,11 @@ void panel_multiply(int64_t rows, int64_t cols, int64_t kc, const T *a, int64_t 
     G(micro_table)[rows - 1][vecs - 1](kc, a, a_rs, a_cs, b, b_rs, c, c_rs, cols, accumulate);
 }
 
-void panel_multiply_runs(int64_t rows, int64_t cols, int64_t runs, int64_t a_jump, int64_t kc, const T *a, int64_t a_rs,
-                    int64_t a_cs, const T *b, int64_t b_rs, T *c, int64_t c_rs, int accumulate)
+void panel_multiply_runs(int64_t rows, int64_t cols, int64_t outer, int64_t outer_jump, int64_t runs, int64_t a_jump,
+                         int64_t kc, const T *a, int64_t a_rs, int64_t a_cs, const T *b, int64_t b_rs, T *c, int64_t c_rs, int accumulate)
 {
     const int vecs = (int)G(ceil_div)(cols, MICRO_LANES);
-    G(runs_table)[rows - 1][vecs - 1](runs, a_jump, kc, a, a_rs, a_cs, b, b_rs, c, c_rs, cols, accumulate);
+    G(runs_table)[rows - 1][vecs - 1](outer, outer_jump, runs, a_jump, kc, a, a_rs, a_cs, b, b_rs, c, c_rs, cols, accumulate);
 }
 
 void panel_pack(T *dst, int64_t width, const T *src, int64_t count, int64_t across, int64_t k, int64_t along)

@@ -15,9 +15,10 @@ gemm_tile_size panel_tile_of(void);
 void panel_multiply(int64_t rows, int64_t cols, int64_t kc, const T *a, int64_t a_rs, int64_t a_cs, const T *b,
                int64_t b_rs, T *c, int64_t c_rs, int accumulate);
 
-/* The same over `runs` pieces of kc steps each; behind each piece a jumps by a_jump, b goes on. */
-void panel_multiply_runs(int64_t rows, int64_t cols, int64_t runs, int64_t a_jump, int64_t kc, const T *a, int64_t a_rs,
-                    int64_t a_cs, const T *b, int64_t b_rs, T *c, int64_t c_rs, int accumulate);
+/* The same over `outer` times `runs` pieces of kc steps; behind each piece a jumps by a_jump, behind each `runs` of them
+ * by outer_jump too; b goes on. */
+void panel_multiply_runs(int64_t rows, int64_t cols, int64_t outer, int64_t outer_jump, int64_t runs, int64_t a_jump,
+                         int64_t kc, const T *a, int64_t a_rs, int64_t a_cs, const T *b, int64_t b_rs, T *c, int64_t c_rs, int accumulate);
 
 /* dst[p * width + i] = src[i * across + p * along], i < count <= width, p < k.  Spills up to 64 bytes behind. */
 void panel_pack(T *dst, int64_t width, const T *src, int64_t count, int64_t across, int64_t k, int64_t along);

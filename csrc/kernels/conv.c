@@ -136,15 +136,14 @@ static void FGD_T_FN(conv_pack_all)(const FGD_T_FN(conv_job) *job, int64_t begin
 
 /* ---- panels of pixels --------------------------------------------------------------------- */
 
-/* Columns [t0, t1) of a piece of y whose rows have `cols` columns, as contiguous reads of the window. */
+/* Columns [t0, t1) of a piece of y whose rows have `cols` columns, as contiguous reads of the window, of a vector at most. */
 static void FGD_T_FN(conv_reads_of)(conv_reads *reads, int64_t t0, int64_t t1, int64_t cols, int64_t row_step)
 {
     reads->n = 0;
     for (int64_t t = t0; t < t1;) {
-        const int64_t row = t / cols, end = cut_min(t1, (row + 1) * cols);
+        const int64_t row = t / cols, end = cut_min(cut_min(t1, (row + 1) * cols), t + LANES);
         reads->read[reads->n].to = t - t0;
-        reads->read[reads->n].from = row * row_step + t - row * cols;
-        reads->read[reads->n++].count = end - t;
+        reads->read[reads->n++].from = row * row_step + t - row * cols;
         t = end;
     }
 }
@@ -152,43 +151,51 @@ static void FGD_T_FN(conv_reads_of)(conv_reads *reads, int64_t t0, int64_t t1, i
 /* One step of the depth.  Whole vectors are stored: what they spill is overwritten by the next read or step. */
 FGD_INLINE void FGD_T_FN(conv_pack_step)(T *dst, const T *src, const conv_reads *reads)
 {
-    for (int64_t i = 0; i < reads->n; i++) {
-        T *to = dst + reads->read[i].to;
-        const T *from = src + reads->read[i].from;
-        V(store)(to, V(load)(from));
-        for (int64_t j = LANES; j < reads->read[i].count; j += LANES)
-            V(store)(to + j, V(load)(from + j));
-    }
+    for (int64_t i = 0; i < reads->n; i++)
+        V(store)(dst + reads->read[i].to, V(load)(src + reads->read[i].from));
 }
 
-/* The same where one read is a whole panel of two vectors, or four reads of half a vector ...: no loop inside. */
-FGD_INLINE void FGD_T_FN(conv_pack_two)(T *dst, const T *src)
-{
-    V(store)(dst, V(load)(src));
-    V(store)(dst + LANES, V(load)(src + LANES));
-}
-
-/* Depth [k0, k1) of a panel; the window holds the channels from c0 on. */
-static void FGD_T_FN(conv_pack_panel)(T *dst, int64_t width, const FGD_T_FN(conv_window) *win, const conv_taps *th,
-                                      const conv_taps *tw, int64_t c0, int64_t k0, int64_t k1,
-                                      const conv_reads *reads)
+/* Depth [k0, k1) of a panel; the window holds the channels from c0 on.  n: the number of reads, a constant to the
+ * compiler, or 0. */
+FGD_INLINE void FGD_T_FN(conv_pack_depth)(T *dst, int64_t width, const FGD_T_FN(conv_window) *win, const conv_taps *th,
+                                          const conv_taps *tw, int64_t c0, int64_t k0, int64_t k1,
+                                          const conv_reads *reads, const int n)
 {
     const int64_t taps = th->count * tw->count;
     int64_t c = k0 / taps - c0, r = k0 % taps / tw->count, s = k0 % tw->count;
-    const int two = reads->n == 1 && width == 2 * LANES;
+    int64_t from[6] = { 0 }, to[6] = { 0 };
+    for (int i = 0; i < n; i++)
+        from[i] = reads->read[i].from, to[i] = reads->read[i].to;
     while (k0 < k1) {
         const T *row = win->at + c * win->channel + (th->offset + r * th->offset_step - th->low) * win->pitch;
         for (; s < tw->count && k0 < k1; s++, k0++, dst += width) {
             const T *src = row + FGD_T_FN(conv_window_col)(win, tw, s);
-            if (two)
-                FGD_T_FN(conv_pack_two)(dst, src + reads->read[0].from);
-            else
+            if (n == 0)
                 FGD_T_FN(conv_pack_step)(dst, src, reads);
+            for (int i = 0; i < n; i++)
+                V(store)(dst + to[i], V(load)(src + from[i]));
         }
         s = 0;
         if (++r == th->count)
             r = 0, c++;
     }
+}
+
+static void FGD_T_FN(conv_pack_panel)(T *dst, int64_t width, const FGD_T_FN(conv_window) *win, const conv_taps *th,
+                                      const conv_taps *tw, int64_t c0, int64_t k0, int64_t k1,
+                                      const conv_reads *reads)
+{
+#define PACK(n) FGD_T_FN(conv_pack_depth)(dst, width, win, th, tw, c0, k0, k1, reads, n)
+    switch (reads->n) {
+    case 1: PACK(1); break;
+    case 2: PACK(2); break;
+    case 3: PACK(3); break;
+    case 4: PACK(4); break;
+    case 5: PACK(5); break;
+    case 6: PACK(6); break;
+    default: PACK(0);
+    }
+#undef PACK
 }
 
 /* ---- one phase of one item ---------------------------------------------------------------- */

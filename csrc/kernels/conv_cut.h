@@ -191,13 +191,14 @@ static inline conv_item conv_item_at(const conv_cut *cut, int64_t index)
 typedef struct conv_reads {
     int64_t n;
     struct {
-        int64_t to, from, count;
+        int64_t to, from;
     } read[64];
 } conv_reads;
 
 /* How backward-weights is cut; see conv_bwd_w.inc. */
 typedef struct wgrad_cut {
-    int64_t block_rows, block_cols, blocks_h, blocks_w, blocks;    /* blocks: of all images        */
+    int64_t block_images, block_rows, block_cols;
+    int64_t blocks_h, blocks_w, blocks; /* blocks: of all images                                   */
     int64_t chunks, k_slices, c_slices, per_c_slice;
     int64_t rows;                       /* of the left operand: c * r * s                          */
     int rows_are_taps;
@@ -208,6 +209,6 @@ typedef struct wgrad_cut {
 enum { WGRAD_UNITS = 32 };
 
 typedef struct wgrad_block {
-    int64_t n, p0, p1, q0, q1;
+    int64_t n0, n1, p0, p1, q0, q1;
 } wgrad_block;
 #endif
