@@ -22,6 +22,13 @@ class AdamW:
 
 
 @dataclass(frozen=True)
+class SGD:
+    lr: float = 0.05
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+
+
+@dataclass(frozen=True)
 class MLP:
     """Linear layers with ReLU between them and cross-entropy at the end."""
 
@@ -52,14 +59,112 @@ class MLP:
         return 3 * sum(products) - products[0]
 
 
+def uniform(rng, *shape):
+    """PyTorch's default for a layer of this weight."""
+    bound = np.prod(shape[1:]) ** -0.5
+    return rng.uniform(-bound, bound, shape)
+
+
+@dataclass(frozen=True)
+class CNN:
+    """3x3 convolutions with ReLU, 2x2 max pooling, a hidden layer: PyTorch's MNIST example without dropout."""
+
+    size: int
+    channels: tuple[int, ...] = (1, 32, 64)
+    hidden: int = 128
+    classes: int = 10
+
+    @property
+    def features(self):
+        return self.channels[-1] * ((self.size - 2 * (len(self.channels) - 1)) // 2) ** 2
+
+    def init(self, rng):
+        convolutions = len(self.channels) - 1
+        shapes = {2 * i: (b, a, 3, 3) for i, (a, b) in enumerate(zip(self.channels, self.channels[1:], strict=False))}
+        shapes |= {
+            2 * convolutions + 2: (self.hidden, self.features),
+            2 * convolutions + 4: (self.classes, self.hidden),
+        }
+        params = {}
+        for place, shape in shapes.items():
+            params[f"{place}.weight"] = uniform(rng, *shape)
+            params[f"{place}.bias"] = uniform(rng, shape[0], np.prod(shape[1:]))[:, 0]
+        return params
+
+    def sample(self, rng, batch):
+        return rng.standard_normal((batch, 1, self.size, self.size)), rng.integers(0, self.classes, batch)
+
+    def flops(self, batch):
+        """Of the products of one training step; the first layer needs no gradient of its input."""
+        products, size = [], self.size
+        for before, after in zip(self.channels, self.channels[1:], strict=False):
+            size -= 2
+            products.append(2.0 * batch * 9 * before * after * size**2)
+        products += [2.0 * batch * self.features * self.hidden, 2.0 * batch * self.hidden * self.classes]
+        return 3 * sum(products) - products[0]
+
+
+@dataclass(frozen=True)
+class ResNet:
+    """The residual network for CIFAR (He et al., 2016, section 4.2) with projections where the shape changes."""
+
+    depth: int = 20
+    width: int = 16
+    size: int = 32
+    classes: int = 10
+
+    @property
+    def blocks(self):
+        """(name, channels before, channels after, stride) of each block."""
+        found, before = [], self.width
+        for stage in range(3):
+            after = self.width * 2**stage
+            for block in range((self.depth - 2) // 6):
+                found.append((f"stages.{stage}.{block}", before, after, 2 if stage and not block else 1))
+                before = after
+        return found
+
+    @property
+    def convolutions(self):
+        """(name, name of its normalisation, weight shape, rows and columns of the result)"""
+        size = self.size
+        found = [("conv1", "bn1", (self.width, 3, 3, 3), size)]
+        for name, before, after, stride in self.blocks:
+            size = -(-size // stride)
+            found.append((f"{name}.conv1", f"{name}.bn1", (after, before, 3, 3), size))
+            found.append((f"{name}.conv2", f"{name}.bn2", (after, after, 3, 3), size))
+            if stride != 1 or before != after:
+                found.append((f"{name}.shortcut.0", f"{name}.shortcut.1", (after, before, 1, 1), size))
+        return found
+
+    def init(self, rng):
+        params = {}
+        for name, norm, shape, _ in self.convolutions:
+            params[f"{name}.weight"] = rng.normal(0, (2 / (shape[0] * shape[2] * shape[3])) ** 0.5, shape)
+            start = {"weight": 1.0, "bias": 0.0, "running_mean": 0.0, "running_var": 1.0}
+            params |= {f"{norm}.{key}": np.full(shape[0], value) for key, value in start.items()}
+            params[f"{norm}.num_batches_tracked"] = np.zeros(())
+        params["linear.weight"] = uniform(rng, self.classes, 4 * self.width)
+        params["linear.bias"] = uniform(rng, self.classes, 4 * self.width)[:, 0]
+        return params
+
+    def sample(self, rng, batch):
+        return rng.standard_normal((batch, 3, self.size, self.size)), rng.integers(0, self.classes, batch)
+
+    def flops(self, batch):
+        """Of the convolutions of one training step; the first needs no gradient of its input."""
+        products = [2.0 * batch * np.prod(shape) * size**2 for _, _, shape, size in self.convolutions]
+        return 3 * sum(products) - products[0]
+
+
 @dataclass(frozen=True)
 class Training:
     """Steps of forward, backward and update; the value that libraries must agree on is the loss."""
 
     name: str
-    model: MLP
+    model: MLP | CNN | ResNet
     batch: int
-    optimizer: AdamW = field(default_factory=AdamW)
+    optimizer: AdamW | SGD = field(default_factory=AdamW)
     seed: int = 0
 
     @property
@@ -131,6 +236,8 @@ class Matmul:
 STEPS = [
     Training("mlp_large", MLP((784, 512, 512, 10)), batch=128),
     Training("mlp_small", MLP((13, 32, 32, 2)), batch=32),
+    Training("cnn", CNN(28), batch=64),
+    Training("resnet20", ResNet(), batch=64, optimizer=SGD()),
 ]
 
 FITS = [

@@ -37,6 +37,7 @@ RANDOM = {
 # Samples that do not fit this comparison, and why.
 LEFT_OUT: dict[str, str] = {
     "randperm": "fastgd's takes no generator or dtype",
+    "unfold": "torch.Tensor.unfold is another function than nn.functional.unfold",
 }
 
 # PyTorch multiplies by 1/6 rounded to float32 here, in float64 too.

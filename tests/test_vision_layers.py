@@ -255,3 +255,13 @@ def test_layers_refuse(error, message, make):
     with pytest.raises(error) as caught:
         make()
     assert str(caught.value) == message
+
+
+def test_image_layers():
+    assert nn.Upsample(scale_factor=2)(gd.ones(1, 2, 3, 4)).shape == (1, 2, 6, 8)
+    assert nn.UpsamplingNearest2d(5)(gd.ones(1, 2, 3, 4)).shape == (1, 2, 5, 5)
+    assert nn.PixelUnshuffle(2)(nn.PixelShuffle(2)(gd.ones(1, 8, 3, 4))).shape == (1, 8, 3, 4)
+    assert nn.ChannelShuffle(2)(gd.tensor([[[0.0], [1], [2], [3]]])).flatten().tolist() == [0, 2, 1, 3]
+    assert nn.Fold((4, 5), 2)(nn.Unfold(2)(gd.ones(1, 3, 4, 5)))[0, 0].tolist() == [
+        [1, 2, 2, 2, 1], [2, 4, 4, 4, 2], [2, 4, 4, 4, 2], [1, 2, 2, 2, 1]
+    ]  # fmt: skip

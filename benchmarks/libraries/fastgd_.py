@@ -19,10 +19,23 @@ def mlp(workload, arrays, variant):
     return train(workload, arrays, variant, torch_models.mlp(nn, workload.model), F.cross_entropy)
 
 
+def cnn(workload, arrays, variant):
+    return train(workload, arrays, variant, torch_models.cnn(nn, workload.model), F.cross_entropy)
+
+
+def resnet(workload, arrays, variant):
+    return train(workload, arrays, variant, torch_models.resnet(nn, workload.model), F.cross_entropy)
+
+
+def make_optimizer(o, parameters):
+    if isinstance(o, workloads.SGD):
+        return optim.SGD(parameters, lr=o.lr, momentum=o.momentum, weight_decay=o.weight_decay)
+    return optim.AdamW(parameters, lr=o.lr, betas=o.betas, eps=o.eps, weight_decay=o.weight_decay)
+
+
 def train(workload, arrays, variant, model, loss_function):
     model.load_state_dict(workloads.params(arrays))
-    o = workload.optimizer
-    optimizer = optim.AdamW(model.parameters(), lr=o.lr, betas=o.betas, eps=o.eps, weight_decay=o.weight_decay)
+    optimizer = make_optimizer(workload.optimizer, model.parameters())
 
     def step(x, y):
         loss = loss_function(model(x), y)
@@ -54,4 +67,4 @@ def matmul(workload, arrays, variant):
     return run
 
 
-BUILDERS = {"mlp": mlp, "matmul": matmul}
+BUILDERS = {"mlp": mlp, "cnn": cnn, "resnet": resnet, "matmul": matmul}

@@ -22,13 +22,31 @@ def mlp(workload, arrays, variant):
     return train(workload, arrays, variant, torch_models.mlp(nn, workload.model), F.cross_entropy)
 
 
-def train(workload, arrays, variant, model, loss_function):
+def cnn(workload, arrays, variant):
+    return images(workload, arrays, variant, torch_models.cnn(nn, workload.model))
+
+
+def resnet(workload, arrays, variant):
+    return images(workload, arrays, variant, torch_models.resnet(nn, workload.model))
+
+
+def images(workload, arrays, variant, model):
+    """Convolutions are fastest channels last."""
+    model = model.to(memory_format=torch.channels_last)
+    return train(workload, arrays, variant, model, F.cross_entropy, torch.channels_last)
+
+
+def make_optimizer(o, parameters):
+    if isinstance(o, workloads.SGD):
+        return torch.optim.SGD(parameters, lr=o.lr, momentum=o.momentum, weight_decay=o.weight_decay, fused=True)
+    return torch.optim.AdamW(parameters, lr=o.lr, betas=o.betas, eps=o.eps, weight_decay=o.weight_decay, fused=True)
+
+
+def train(workload, arrays, variant, model, loss_function, memory_format=torch.contiguous_format):
     model.load_state_dict({name: torch.from_numpy(value) for name, value in workloads.params(arrays).items()})
     batches = [tuple(map(torch.from_numpy, batch)) for batch in workloads.batches(arrays)]
-    o = workload.optimizer
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=o.lr, betas=o.betas, eps=o.eps, weight_decay=o.weight_decay, fused=True
-    )
+    batches = [(x.contiguous(memory_format=memory_format), y) for x, y in batches]
+    optimizer = make_optimizer(workload.optimizer, model.parameters())
 
     def forward(x, y):
         return loss_function(model(x), y)
@@ -60,4 +78,4 @@ def matmul(workload, arrays, variant):
     return run
 
 
-BUILDERS = {"mlp": mlp, "matmul": matmul}
+BUILDERS = {"mlp": mlp, "cnn": cnn, "resnet": resnet, "matmul": matmul}

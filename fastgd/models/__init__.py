@@ -1,5 +1,7 @@
 """Ready-made networks."""
 
+from .cnn import CNN
 from .mlp import MLP
+from .resnet import ResNet
 
-__all__ = ["MLP"]
+__all__ = ["CNN", "MLP", "ResNet"]

@@ -9,6 +9,7 @@ from . import (
     dropout,
     embedding,
     functional,
+    image,
     init,
     layer_norm,
     linear,
@@ -23,6 +24,7 @@ from .containers import *
 from .conv import *
 from .dropout import *
 from .embedding import *
+from .image import *
 from .layer_norm import *
 from .linear import *
 from .loss import *
@@ -39,6 +41,7 @@ __all__ += containers.__all__
 __all__ += conv.__all__
 __all__ += dropout.__all__
 __all__ += embedding.__all__
+__all__ += image.__all__
 __all__ += layer_norm.__all__
 __all__ += linear.__all__
 __all__ += loss.__all__

@@ -136,8 +136,6 @@ class _ConvForward(_Conv):
         function = F.conv1d if self.ndim == 1 else F.conv2d
         padding = self.padding
         if self.padding_mode != "zeros":
-            if not hasattr(F, "pad"):
-                raise NotOffered(f"{type(self).__name__}: padding_mode={self.padding_mode!r} is not offered yet")
             around = [n for pair in zip(*(p[::-1] for p in self._pads), strict=True) for n in pair]
             input, padding = F.pad(input, around, mode=self.padding_mode), 0
         return function(input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)

@@ -9,6 +9,17 @@ from ..ops.batch_norm import batch_norm, group_norm, instance_norm
 from ..ops.conv import conv1d, conv2d, conv3d, conv_transpose1d, conv_transpose2d, conv_transpose3d
 from ..ops.elementwise import sigmoid, tanh
 from ..ops.embedding import embedding
+from ..ops.image import (
+    affine_grid,
+    channel_shuffle,
+    fold,
+    grid_sample,
+    interpolate,
+    pixel_shuffle,
+    pixel_unshuffle,
+    unfold,
+)
+from ..ops.join import pad
 from ..ops.layer_norm import layer_norm, normalize, rms_norm
 from ..ops.loss import cross_entropy, mse_loss
 from ..ops.pool import (
@@ -32,6 +43,17 @@ __all__ += ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d"
 __all__ += ["sigmoid", "tanh"]
 __all__ += _activation.__all__
 __all__ += ["embedding"]
+__all__ += [
+    "affine_grid",
+    "channel_shuffle",
+    "fold",
+    "grid_sample",
+    "interpolate",
+    "pixel_shuffle",
+    "pixel_unshuffle",
+    "unfold",
+]
+__all__ += ["pad"]
 __all__ += ["layer_norm", "normalize", "rms_norm"]
 __all__ += ["cross_entropy", "mse_loss"]
 __all__ += [

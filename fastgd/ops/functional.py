@@ -9,6 +9,7 @@ from . import conv as _conv
 from . import creation as _creation
 from . import elementwise as _elementwise
 from . import embedding as _embedding
+from . import image as _image
 from . import index as _index
 from . import join as _join
 from . import layer_norm as _layer_norm
@@ -27,6 +28,7 @@ from .conv import *
 from .creation import *
 from .elementwise import *
 from .embedding import *
+from .image import *
 from .index import *
 from .join import *
 from .layer_norm import *
@@ -41,6 +43,7 @@ from .rowwise import *
 from .shape import *
 
 FAMILIES = (
+    _image,
     _batch_norm,
     _conv,
     _activation,

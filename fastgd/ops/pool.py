@@ -230,8 +230,8 @@ def avg_pool2d(
         What the sums are divided by.
     """
     window, size = _window("avg_pool2d", 2, input, kernel_size, stride, padding, 1, ceil_mode)
-    if divisor_override is not None and divisor_override < 1:
-        raise ShapeError(f"avg_pool2d: expected divisor_override of at least 1, got {divisor_override}")
+    if divisor_override == 0:
+        raise ShapeError("avg_pool2d: expected divisor_override other than 0")
     return apply(AVG_POOL, (input,), (*window, False, bool(count_include_pad), int(divisor_override or 0), size))
 
 
