@@ -38,7 +38,7 @@ OPTIMIZE = "-O1 -g -UNDEBUG -fno-omit-frame-pointer" if DEBUG or SANITIZE else "
 INSTRUMENT = f"-fsanitize={SANITIZE} -fno-sanitize-recover=all" if SANITIZE else ""
 
 # Kernels that are not compiled once for each float dtype: they know their dtypes themselves.
-UNTYPED = {"assemble", "elementwise", "permute", "reduce_i64"}
+UNTYPED = {"assemble", "elementwise", "index", "permute", "reduce_i64"}
 
 
 @dataclass(frozen=True)

@@ -360,7 +360,7 @@ def test_writes_in_place_that_do_not_fit():
         (lambda: t.add_(gd.zeros(4)), r"add: shapes \(2, 3\) and \(4,\) cannot be broadcast together"),
         (lambda: gd.zeros(3).add_(t), r"add_: a result of shape \(2, 3\) cannot be written into shape \(3,\)"),
         (lambda: gd.zeros(3).copy_(t), r"copy_: a result of shape \(2, 3\) cannot be written into shape \(3,\)"),
-        (lambda: t.__setitem__(0, gd.zeros(2)), "could not broadcast"),
+        (lambda: t.__setitem__(0, gd.zeros(2)), "cannot be written into shape"),
     ):
         with pytest.raises(ValueError, match=words):
             wrong()
@@ -371,7 +371,7 @@ def test_writes_in_place_that_do_not_fit():
     ):
         with pytest.raises(TypeError, match=words):
             wrong()
-    with pytest.raises(IndexError, match=r"index assignment to a tensor of shape \(2, 3\): index 5 is out of bounds"):
+    with pytest.raises(IndexError, match=r"index assignment: index 5 is out of range for dim 0 of shape \(2, 3\)"):
         t[5] = 1
     assert not np.asarray(t).any() and n.tolist() == [1, 2]
 

@@ -45,10 +45,8 @@ HEADS = RNG.normal(size=(2, 3, 5, 4))
         (lambda h: h.transpose(1, 2).reshape(2, 5, 12), (HEADS,), ["permute"]),  # no strides say that
         # attention's heads: views of one product's result, all the way
         (
-            lambda x: (
-                (lambda q, k, v: F.softmax(q @ k.transpose(-1, -2), -1) @ v)(
-                    *(t.reshape(2, 5, 2, 2).transpose(1, 2) for t in x.split(4, -1))
-                )
+            lambda x: (lambda q, k, v: F.softmax(q @ k.transpose(-1, -2), -1) @ v)(
+                *(t.reshape(2, 5, 2, 2).transpose(1, 2) for t in x.split(4, -1))
             ),
             (X,),
             ["gemm_f32", "softmax_fwd_f32", "gemm_f32"],

@@ -701,8 +701,12 @@ def bitwise_not(input: Tensor) -> Tensor:
     return apply(LOGICAL_NOT if x.dtype is _core.bool_ else BITWISE_NOT, (x,))
 
 
-def where(condition: Tensor, input: Any, other: Any) -> Tensor:
-    """`input` where the condition holds, else `other`, broadcast."""
+def where(condition: Tensor, input: Any = None, other: Any = None) -> Any:
+    """`input` where the condition holds, else `other`, broadcast.  Alone: the indices at which it holds (`nonzero`)."""
+    if input is None and other is None:
+        from .index import nonzero
+
+        return nonzero(condition, as_tuple=True)
     if not isinstance(condition, Tensor):
         condition = as_tensor(condition)
     return apply(WHERE, (condition, *operands("where", input, other)))

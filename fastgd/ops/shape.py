@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from .. import _core
-from .._core import DtypeError, NotOffered, RangeError, ShapeError, aval
+from .._core import DtypeError, RangeError, ShapeError, aval
 from ..compiler.layout import MAX_DIMS, contiguous_strides, place
 from ..compiler.lower import Call
-from ..tensor import Tensor
+from ..tensor import Tensor, from_numpy
 from .registry import OPS, Op, apply
 
 __all__ = [
@@ -724,7 +724,13 @@ def repeat_interleave(input: Tensor, repeats: Any, dim: int | None = None, *, ou
         if isinstance(counts, list) and len(counts) == 1:
             (counts,) = counts
     if isinstance(counts, (list, tuple)):
-        raise NotOffered("repeat_interleave: a number of its own for each element is not offered yet")
+        from .index import index_select
+
+        if len(counts) != x.shape[d]:
+            raise ShapeError(f"repeat_interleave: expected {x.shape[d]} repeats, got {len(counts)}")
+        if min(counts, default=0) < 0:
+            raise ShapeError(f"repeat_interleave: expected repeats >= 0, got {counts}")
+        return index_select(x, d, from_numpy(np.repeat(np.arange(x.shape[d]), counts)))
     (count,) = integers("repeat_interleave", "repeats", counts)
     if count < 0:
         raise ShapeError(f"repeat_interleave: expected repeats >= 0, got {count}")

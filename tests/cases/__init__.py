@@ -59,6 +59,7 @@ class Case:
     text: str = ""
     differentiable: bool = True
     f32: float = 1.0  # times the float32 tolerance, for long sums
+    eager_only: bool = False  # the shape of its result depends on values: refused inside fastgd.compile
     big: bool = False  # cut into several units of work: run with several numbers of threads
 
     def arrays(self, dtype="float64"):
