@@ -283,6 +283,9 @@ def test_operators_of_bools_and_integers():
 
 
 IN_PLACE = {"addcdiv": (2.0, 4.0), "addcmul": (2.0, 4.0), "clamp": (0.3, 0.6), "clip": (0.3, 0.6), "lerp": (2.0, 0.25)}
+AT = gd.tensor([2, 0])
+IN_PLACE |= {"scatter": (0, AT, 5.0), "scatter_add": (0, AT, gd.ones(2)), "index_add": (0, AT, gd.ones(2)), "index_copy": (0, AT, gd.ones(2))}
+IN_PLACE |= {"index_fill": (0, AT, 5.0), "index_put": ((AT,), gd.ones(2)), "masked_fill": (gd.tensor([True, False, True]), 5.0)}
 OF_TWO = ["bitwise_and", "bitwise_or", "bitwise_xor", "clamp_max", "clamp_min", "div", "eq", "floor_divide", "fmod", "ge", "gt", "le", "logical_and", "logical_or", "logical_xor", "lt", "mul", "ne", "pow", "remainder", "sub", "add"]
 
 
