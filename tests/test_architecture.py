@@ -134,7 +134,7 @@ def test_nothing_is_unpickled():
         text = path.read_text()
         assert not re.search(r"\b(c?[pP]ickle|dill|joblib|shelve|marshal)\.(load|loads|Unpickler|open)\b", text), path
         assert not re.search(r"^\s*(from|import) (pickle|dill|joblib|shelve|marshal)\b", text, re.M), path
-        assert not re.search(r"allow_pickle\s*=\s*True|(?<![.\w])(?<!def )(eval|exec)\(", text), path
+        assert not re.search(r"allow_pickle\s*=\s*True|(?<![.\w])(?<!def )(eval|exec)\((?!\))", text), path
 
 
 def test_no_peer_is_imported():
