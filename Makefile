@@ -3,7 +3,7 @@ PYTHON ?= python
 SANITIZE ?= address,undefined
 ASAN_TREE = build/asan
 
-.PHONY: build test bench lint asan wheel ci clean
+.PHONY: build test bench lint docs asan wheel ci clean
 
 build:  ## compile the core into fastgd/, only what changed
 	$(PYTHON) setup.py -q build_ext --inplace
@@ -28,6 +28,9 @@ asan:  ## AddressSanitizer and UBSan; of some tests: make asan ARGS=tests/test_g
 	cd $(ASAN_TREE) && ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 \
 	    LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)" \
 	    PYTHONPATH="$$PWD" $(PYTHON) -m pytest -p no:cacheprovider $(ARGS)
+
+docs: build  ## docs/operations.md from the table of operations
+	$(PYTHON) docs/make_operations.py
 
 wheel:
 	$(PYTHON) -m pip wheel --no-deps -w dist .

@@ -374,8 +374,8 @@ class Sophia(Optimizer):
                 continue
             beta2 = self.param_groups[row]["betas"][1]
             beta2 = float(beta2(self._updates) if callable(beta2) else beta2)
-            _, hessian = self._state_tensors(index, ["exp_avg", "hessian"])
-            g: Any = p.grad.detach()
-            factor: Any = vectors[index].detach() if vectors is not None else g * float(batch_size or 0)
-            estimate: Any = g * factor
+            hessian: Any = self._state_tensors(index, ["exp_avg", "hessian"])[1]
+            g = p.grad.detach()
+            factor = vectors[index].detach() if vectors is not None else g * float(batch_size or 0)
+            estimate = g * factor
             hessian.copy_(hessian * beta2 + estimate * (1 - beta2))
