@@ -12,6 +12,7 @@ from fastgd import models, nn, optim, schedules
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: nothing to compare with")
 
+OUR_OWN = {"style"}  # arguments that PyTorch does not have
 STEPS, BATCH, FEATURES, HIDDEN, CLASSES = 300, 64, 20, 32, 5
 # Rounding differences grow along a run; these are what 300 steps of it may come to.
 TOLERANCE = {"float64": 1e-10, "float32": 1e-4}
@@ -170,7 +171,7 @@ def test_a_run_moves_over_from_torch_and_back(name):
     ],
 )
 def test_arguments_and_defaults_are_those_of_torch(path):
-    """Every argument of ours exists there, in the same place, with the same default."""
+    """Every argument of ours exists there, in the same place, with the same default; or is ours alone, by keyword."""
 
     def arguments(library):
         found = library
@@ -178,7 +179,9 @@ def test_arguments_and_defaults_are_those_of_torch(path):
             found = getattr(found, part)
         return inspect.signature(found).parameters
 
-    ours, theirs = arguments(gd), arguments(torch)
+    ours, theirs = dict(arguments(gd)), arguments(torch)
+    for name in OUR_OWN & set(ours):
+        assert ours.pop(name).kind is inspect.Parameter.KEYWORD_ONLY
     assert set(ours) <= set(theirs)
     for name, argument in ours.items():
         default = theirs[name].default
@@ -323,7 +326,9 @@ def test_data_takes_the_arguments_of_torch(name):
     def arguments(library):
         return dict(inspect.signature(getattr(library.utils.data, name)).parameters)
 
-    ours, theirs = arguments(gd), arguments(torch)
+    ours, theirs = dict(arguments(gd)), arguments(torch)
+    for name in OUR_OWN & set(ours):
+        assert ours.pop(name).kind is inspect.Parameter.KEYWORD_ONLY
     assert set(ours) <= set(theirs)
     positional = [n for n, a in theirs.items() if a.kind is a.POSITIONAL_OR_KEYWORD]
     assert [n for n, a in ours.items() if a.kind is a.POSITIONAL_OR_KEYWORD][: len(positional)] == positional[
