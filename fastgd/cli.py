@@ -70,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
 
     parser = _Parser(
         prog="fastgd",
+        formatter_class=RAW,
         description="Train neural networks on this computer's processor.",
         epilog="Try:  fastgd train    trains a network that reads handwritten digits, in a few seconds.",
     )
@@ -96,7 +97,7 @@ SHORT = {
              ".npy), or one of the words digits (comes with fastgd) and fashion-mnist"),
     "target": ("data.target", "COLUMN", "the column of the table to predict: its name, or its position counted from 0 "
                "(default: the last column)"),
-    "task": ("data.task", "TASK", "classification (which class) or regression (how much); auto, the default, looks at "
+    "task": ("data.task", "TASK", "classification (which class) or regression (how much); auto looks at "
              "the column: numbers with a fractional part mean regression"),
     "batch-size": ("data.batch_size", "N", "samples looked at before each update of the weights"),
     "hidden": ("model.hidden", "N,N,...", "units in each hidden layer, from the input on"),
@@ -111,6 +112,8 @@ SHORT = {
 
 
 def _add_train(commands: Any, common: argparse.ArgumentParser) -> None:
+    from fastgd.train.config import TrainConfig
+
     parser = commands.add_parser(
         "train",
         parents=[common],
@@ -144,8 +147,14 @@ def _add_train(commands: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", metavar="RUN", help="go on with the run in this folder from its newest checkpoint")
     parser.add_argument("--show", action="store_true", help="print all settings as TOML and do nothing else")
     group = parser.add_argument_group("common settings, in short")
+    defaults = TrainConfig().to_dict()
     for name, (key, metavar, text) in SHORT.items():
-        group.add_argument(f"--{name}", metavar=metavar, help=f"{text}  [{key}]")
+        section, _, last = key.rpartition(".")
+        value = (defaults[section] if section else defaults)[last]
+        if value is not None:
+            shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
+            text = f"{text} (default: {shown})"
+        group.add_argument(f"--{name}", metavar=metavar, help=f"{text} [{key}]")
     output = parser.add_argument_group("output")
     output.add_argument(
         "--out", metavar="DIR", help="folder for the results, new or empty (default: the next number under runs)"
@@ -194,13 +203,19 @@ def _train(options: argparse.Namespace) -> int:
     what = f"{len(train_data.classes)} classes" if train_data.classes else "regression"
     print(f"{train_data.name}: {len(train_data):,} samples to train on, {len(test_data):,} to test on, {what}")
     sys.stdout.flush()
-    picture = None
+    result = None
     try:
         with _input_errors_of_preparation():
-            result = (resume if options.resume else train)(config, split, run, not options.no_progress)
+            progress = not options.no_progress
+            if options.resume:
+                result = resume(config, split, run, progress, lambda found: print(f"Going on from {found}", flush=True))
+            else:
+                result = train(config, split, run, progress)
     finally:
         run.close()
-        picture = run.draw(f"{train_data.name}, {run.path}")
+        # Who interrupts wants to leave: drawing takes longer than saving.
+        leaving = result is not None and result.signal
+        picture = None if leaving else run.draw(f"{train_data.name}, {run.path}")
     _report(result, run.path, picture)
     return 128 + result.signal if result.signal else 0
 
@@ -233,6 +248,8 @@ def _report(result: Any, folder: Path, picture: Path | None) -> None:
         print(f"Stopped at step {result.step:,}. Everything up to there is saved: {result.checkpoint}")
         print(f"To go on:  {again}")
         return
+    if result.step == result.first_step:
+        print(f"Nothing was left to do after step {result.step:,}. To go further:  {again} --set training.epochs=N")
     if result.stopped_early:
         print(f"Ended at step {result.step:,}: no improvement for too long.")
     figures = ", ".join(f"{name} {format_figure(name, value)}" for name, value in reversed(result.figures.items()))
@@ -361,9 +378,7 @@ def _plot(options: argparse.Namespace) -> int:
 def _info(options: argparse.Namespace) -> int:
     import fastgd
 
-    text = fastgd.show_config()
-    if text is not None:
-        print(text)
+    fastgd.show_config()
     return 0
 
 

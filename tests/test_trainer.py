@@ -7,6 +7,7 @@ import math
 import os
 import pty
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -741,6 +742,37 @@ def test_a_full_disk_is_a_warning_and_training_goes_on(tmp_path, monkeypatch):
     ):
         one.fit(steps=14)
     assert latest_checkpoint(tmp_path / "run") == result.checkpoint
+
+
+def test_a_disk_that_is_full_for_a_while(tmp_path):
+    """No file may grow beyond 1,000 bytes from step 4 to step 8: neither a checkpoint nor the log can be written."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    class Full(Callback):
+        def on_evaluation(self, row):
+            one.saver.wait()
+            limit = 1000 if 4 <= row["step"] < 8 else before[0]
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+
+    straight = trainer()
+    straight.fit(steps=12)
+    one = trainer(run=tmp_path / "run", evaluate_every=1, checkpoint_every=1, keep=9, callbacks=[Full()])
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        with pytest.warns(RuntimeWarning) as told:
+            one.fit(steps=12)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    texts = {str(warning.message)[:30] for warning in told}
+    assert texts == {"a checkpoint could not be writ", "a row of the log could not be "}
+    assert bits(one.model) == bits(straight.model)
+    logged = [row["step"] for row in read_metrics(tmp_path / "run")]
+    assert logged[:4] == [0, 1, 2, 3]
+    assert logged[-4:] == [9, 10, 11, 12]
+    assert 6 not in logged
+    for path in list_checkpoints(tmp_path / "run"):
+        load_checkpoint(path)  # each is whole
 
 
 # ----------------------------------------------------------------------------------------------------- signals

@@ -57,14 +57,20 @@ def train(config: TrainConfig, split: Split, run: RunFolder, progress: bool = Tr
     return trainer.fit(config.training.steps, config.training.epochs)
 
 
-def resume(config: TrainConfig, split: Split, run: RunFolder, progress: bool = True) -> FitResult:
-    """Go on with a run from its newest checkpoint, as `config` says."""
+def resume(
+    config: TrainConfig,
+    split: Split,
+    run: RunFolder,
+    progress: bool = True,
+    tell: Callable[[Path], None] = lambda checkpoint: None,
+) -> FitResult:
+    """Go on with a run from its newest checkpoint, as `config` says; `tell` learns which it is."""
     saved = read_config(run.path)
     now = summary(split)
     if saved.get("data", {}).get("sha256") != now["sha256"]:
         raise CheckpointError(f"{run.path}: the data in {config.data.source} is not what the run was started with")
     trainer = prepare(config, split, run, progress)
-    trainer.resume()
+    tell(trainer.resume())
     if saved["config"] != plain(config.to_dict()):
         history = [*saved.get("earlier", []), {"until_step": trainer.step, "config": saved["config"]}]
         run.write_config({"config": config.to_dict(), "data": now, "ran_on": environment(), "earlier": history})

@@ -50,7 +50,7 @@ class RunFolder:
             make_folder(self.path)
             if any(self.path.iterdir()):
                 raise FileExistsError(f"{self.path}: the folder is not empty; give another one for the results")
-        self._metrics = log.open("a", encoding="utf-8")
+        self._metrics = log.open("ab", buffering=0)
         try:
             fcntl.flock(self._metrics, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -67,9 +67,16 @@ class RunFolder:
         sync(self.path)
 
     def log(self, row: Row) -> None:
-        """Append a row to metrics.jsonl, complete and visible to other programs when this returns."""
-        self._metrics.write(json.dumps(_plain(row)) + "\n")
-        self._metrics.flush()
+        """Append a row to metrics.jsonl, complete and visible to other programs when this returns; whole or not at
+        all."""
+        data = (json.dumps(_plain(row)) + "\n").encode()
+        size = os.fstat(self._metrics.fileno()).st_size
+        try:
+            while data:
+                data = data[os.write(self._metrics.fileno(), data) :]
+        except OSError:
+            os.ftruncate(self._metrics.fileno(), size)
+            raise
 
     def rewind(self, step: int) -> None:
         """Cut metrics.jsonl behind `step`: what was logged after the checkpoint that training goes on from."""

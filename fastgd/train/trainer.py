@@ -49,8 +49,8 @@ class FitResult:
 
     Attributes
     ----------
-    step : int
-        Updates made, those of earlier calls included.
+    step, first_step : int
+        Updates made, those of earlier calls included, and those of earlier calls alone.
     seconds : float
         Wall time of this call.
     samples_per_second : float
@@ -70,6 +70,7 @@ class FitResult:
     """
 
     step: int = 0
+    first_step: int = 0
     seconds: float = 0.0
     samples_per_second: float = 0.0
     figures: dict[str, float] = field(default_factory=dict)
@@ -382,7 +383,7 @@ class _Session:
         self.callbacks = list(trainer.callbacks)
         if trainer.progress:
             self.callbacks.append(bar_or_lines(self.steps))
-        self.result = FitResult(step=trainer.step)
+        self.result = FitResult(step=trainer.step, first_step=trainer.step)
         self.started = time.perf_counter()
         self.training = 0.0  # seconds spent in steps, and the samples seen in them
         self.samples = 0
@@ -475,7 +476,9 @@ class _Session:
 
     def finish(self, stop: Stop) -> None:
         trainer = self.trainer
-        if not stop and self.evaluated != trainer.step:
+        if not stop and trainer.step == self.first_step > 0:  # nothing was left to do
+            self.result.figures = (self.figures(stop) if trainer.evaluate is not None else None) or {}
+        elif not stop and self.evaluated != trainer.step:
             self.evaluation(stop)
         self.check_losses()
         self.result.signal = stop.number
@@ -523,14 +526,23 @@ class _Session:
                 return
             self.result.figures = figures
             row.update({f"test_{name}": value for name, value in figures.items()})
-        if trainer.run is not None:
-            trainer.run.log({key: value for key, value in row.items() if key != "eta"})
+        self.log({key: value for key, value in row.items() if key != "eta"})
         self.result.stopped_early = self.tell("on_evaluation", row)
         if trainer.on_nonfinite != "warn" and not math.isfinite(self.result.figures.get("loss", 0.0)):
             loss = self.result.figures["loss"]
             raise NonFiniteLossError(self.divergence(f"the loss of the held-out data became {loss}"))
         trainer.window.reset()
         self.note_best()
+
+    def log(self, row: dict[str, Any]) -> None:
+        if self.trainer.run is None:
+            return
+        try:
+            self.trainer.run.log(row)
+        except OSError as error:
+            warnings.warn(
+                f"a row of the log could not be written, training goes on: {error}", RuntimeWarning, stacklevel=6
+            )
 
     def figures(self, stop: Stop) -> dict[str, float] | None:
         evaluate = self.trainer.evaluate
