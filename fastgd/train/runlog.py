@@ -118,6 +118,10 @@ class RunFolder:
         """Close the log."""
         self._metrics.close()
 
+    def __del__(self) -> None:
+        if hasattr(self, "_metrics"):
+            self._metrics.close()
+
 
 def checkpoint_folder(run: str | Path, step: int) -> Path:
     """Return where the checkpoint of a step is."""
