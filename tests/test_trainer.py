@@ -729,10 +729,12 @@ def test_differences_that_change_results_are_told(tmp_path):
         other.restore(good)
 
 
-def test_damaged_newer_checkpoints_step_aside(tmp_path):
+def test_damaged_newer_checkpoints_step_aside(tmp_path, monkeypatch):
     straight = trainer()
     straight.fit(steps=12)
-    trainer(run=tmp_path / "run", checkpoint_every=4, evaluate_every=2).fit(steps=8)
+    first = trainer(run=tmp_path / "run", checkpoint_every=4, evaluate_every=2)
+    written_one_by_one(monkeypatch, first)
+    first.fit(steps=8)
     newest = tmp_path / "run" / "checkpoints" / "step-00000008"
     (newest / "state.json").write_text("{")
     one = trainer(seed=3, run=RunFolder(tmp_path / "run", resume=True), checkpoint_every=4, evaluate_every=2)
