@@ -19,7 +19,10 @@ from fastgd.ops import functional as F
 LAYERS = [
     c
     for c in CASES
-    if c.differentiable and not c.big and not c.eager_only and all(a.size for a in c.arrays()) and c.arrays()[0].dtype.kind == "f"
+    if c.differentiable
+    and not (c.big or c.eager_only)
+    and all(a.size for a in c.arrays())
+    and c.arrays()[0].dtype.kind == "f"
 ]
 SIZE = 4000  # elements of a layer's operands, at most
 LAYERS = [c for c in LAYERS if sum(a.size for a in c.arrays()) <= SIZE]
