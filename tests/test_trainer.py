@@ -735,6 +735,7 @@ def test_damaged_newer_checkpoints_step_aside(tmp_path, monkeypatch):
     first = trainer(run=tmp_path / "run", checkpoint_every=4, evaluate_every=2)
     written_one_by_one(monkeypatch, first)
     first.fit(steps=8)
+    first.run.close()
     newest = tmp_path / "run" / "checkpoints" / "step-00000008"
     (newest / "state.json").write_text("{")
     one = trainer(seed=3, run=RunFolder(tmp_path / "run", resume=True), checkpoint_every=4, evaluate_every=2)
@@ -838,6 +839,29 @@ class Interrupt(Callback):
         if row["step"] == 4:
             for _ in range(self.times):
                 signal.raise_signal(self.number)
+
+
+def test_an_evaluation_that_a_signal_cuts_short_is_made_up_for(tmp_path):
+    options = {"evaluate_every": 4, "train_metrics": [Accuracy()]}
+    trainer(run=tmp_path / "straight", **options).fit(steps=12)
+    one = trainer(run=tmp_path / "run", **options)
+    original = one.evaluate._run
+
+    def interrupted(stop):
+        if one.step == 4:
+            signal.raise_signal(signal.SIGTERM)
+        return original(stop)
+
+    one.evaluate._run = interrupted
+    assert one.fit(steps=12).step == 4
+    assert [row["step"] for row in read_metrics(tmp_path / "run")] == [0]
+    one.run.close()
+    again = trainer(seed=3, run=RunFolder(tmp_path / "run", resume=True), **options)
+    again.resume()
+    again.fit(steps=12)
+    keys = ("step", "epoch", "lr", "test_loss", "test_accuracy", "train_accuracy")
+    rows = [[[row.get(key) for key in keys] for row in read_metrics(tmp_path / name)] for name in ("straight", "run")]
+    assert rows[0] == rows[1]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -229,6 +229,7 @@ class Trainer:
         self.extra_state = dict(extra_state or {})
         self.best: dict[str, Any] | None = None
         self.step = 0
+        self.evaluated = -1  # the step of the last evaluation that was finished
 
     # ---- the loop ----
 
@@ -271,6 +272,7 @@ class Trainer:
             "ema": _copied(self.ema.state_dict()) if self.ema is not None else None,
             "window": _copied(self.window.state_dict()),
             "best": None if self.best is None else dict(self.best),
+            "evaluated": self.evaluated,
             "callbacks": [[type(c).__name__, c.state_dict()] for c in self.callbacks if c.state_dict()],
             "ran_on": {"tier": _core.current_tier(), "threads": _core.get_num_threads()},
             **self.extra_state,
@@ -320,6 +322,7 @@ class Trainer:
             text = str(error)
             raise CheckpointError(f"{checkpoint}: of another model, optimizer or data: {text}") from None
         self.step, self.best = step, state["best"]
+        self.evaluated = state.get("evaluated", step)
         self.window.load_state_dict(state["window"])
         saved = dict(state["callbacks"])
         for callback in self.callbacks:
@@ -390,7 +393,6 @@ class _Session:
         self.saved_at = self.started
         self.saved_step = -1 if trainer.step == 0 else trainer.step
         self.refused = 0  # steps in a row
-        self.evaluated = -1
 
     def run(self) -> FitResult:
         trainer = self.trainer
@@ -427,7 +429,8 @@ class _Session:
     def train(self, stop: Stop) -> None:
         trainer, loader, window = self.trainer, self.loader, self.trainer.window
         step = trainer.training_step
-        if trainer.step == 0:
+        # At the beginning, and where a signal cut an evaluation short.
+        if trainer.evaluated != trainer.step and trainer.step % (self.evaluate_every or trainer.step + 1) == 0:
             self.evaluation(stop)
         groups = self.groups()
         clock = reported = time.perf_counter()
@@ -478,7 +481,7 @@ class _Session:
         trainer = self.trainer
         if not stop and trainer.step == self.first_step > 0:  # nothing was left to do
             self.result.figures = (self.figures(stop) if trainer.evaluate is not None else None) or {}
-        elif not stop and self.evaluated != trainer.step:
+        elif not stop and trainer.evaluated != trainer.step:
             self.evaluation(stop)
         self.check_losses()
         self.result.signal = stop.number
@@ -518,7 +521,6 @@ class _Session:
     def evaluation(self, stop: Stop) -> None:
         """Evaluate, report, note the best."""
         trainer = self.trainer
-        self.evaluated = trainer.step
         row = self.row()
         if trainer.evaluate is not None:
             figures = self.figures(stop)
@@ -532,6 +534,7 @@ class _Session:
             loss = self.result.figures["loss"]
             raise NonFiniteLossError(self.divergence(f"the loss of the held-out data became {loss}"))
         trainer.window.reset()
+        trainer.evaluated = trainer.step
         self.note_best()
 
     def log(self, row: dict[str, Any]) -> None:
