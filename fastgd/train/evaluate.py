@@ -22,8 +22,9 @@ from .step import EMA, forward, loss_weight
 
 __all__ = ["Evaluator", "Window", "as_loader"]
 
-PENDING_BYTES = 16_000_000
-PENDING_BATCHES = 4096
+# What is held is memory that the next step cannot use again, and a step wants its memory in the cache.
+PENDING_BYTES = 1_000_000
+PENDING_BATCHES = 512
 
 
 def as_loader(data: Any, batch_size: int, shuffle: bool = True, seed: int = 0) -> Loader:
@@ -69,15 +70,17 @@ class Window:
 
     def reset(self) -> None:
         self.weight, self.total = 0.0, 0.0
-        self._pending: list[tuple[Any, Any, Any]] = []
+        self._pending: list[tuple[Any, Any, int, tuple[Any, ...]]] = []
         self._bytes = 0
         for metric in self.metrics:
             metric.reset()
 
     def add(self, loss: Any, output: Any, batch: tuple[Any, ...]) -> None:
         """Note a batch; its loss and output may be tensors that nobody has looked at yet."""
-        self._pending.append((loss, output, batch))
-        self._bytes += sum(4 * math.prod(part.shape) for part in (batch[0], output) if part is not None)  # or so
+        targets = batch[1:]
+        self._pending.append((loss, output, len(batch[0]), targets or (batch if self.needs_output else ())))
+        self._bytes += 4 * math.prod(targets[0].shape) if targets else 0  # or so
+        self._bytes += 4 * math.prod(output.shape) if output is not None else 0
         if self._bytes > PENDING_BYTES or len(self._pending) >= PENDING_BATCHES:
             self.read()
 
@@ -86,14 +89,14 @@ class Window:
         pending, self._pending, self._bytes = self._pending, [], 0
         if not pending:
             return
-        weights = np.array([loss_weight(self.loss, batch) for _, _, batch in pending])
+        weights = np.array([loss_weight(self.loss, samples, targets) for _, _, samples, targets in pending])
         # A batch that averages over nothing has no loss; it must not make all others NaN.
-        values = np.array([loss.item() for loss, _, _ in pending], np.float64)
+        values = np.array([loss.item() for loss, *_ in pending], np.float64)
         self.total += float(np.dot(values[weights > 0], weights[weights > 0]))
         self.weight += float(weights.sum())
         if not self.needs_output:
             return
-        output, target = self._joined([(output, batch[-1]) for _, output, batch in pending])
+        output, target = self._joined([(output, targets[-1]) for _, output, _, targets in pending])
         for metric in self.metrics:
             if not hasattr(metric, "from_loss"):
                 metric.update(output, target)

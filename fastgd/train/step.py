@@ -46,7 +46,7 @@ def forward(model: Any, loss: Callable | None, batch: Sequence[Any]) -> tuple[An
     return parts[scalars[0]], parts[1 - scalars[0]] if len(parts) == 2 else parts[0]
 
 
-def loss_weight(loss: Callable | None, batch: Sequence[Any]) -> float:
+def loss_weight(loss: Callable | None, samples: int, targets: Sequence[Any]) -> float:
     """Return how much of a mean over many batches this one is: the number of samples that its loss averages over.
 
     For cross-entropy that is the number of labels that are not ignored (or the sum of their class weights). A loss (or,
@@ -54,14 +54,14 @@ def loss_weight(loss: Callable | None, batch: Sequence[Any]) -> float:
     """
     count = getattr(loss, "count", None)
     if count is not None:
-        return float(count(*batch[1:]))
+        return float(count(*targets))
     if getattr(loss, "reduction", "mean") == "sum":
         return 1.0
     plain = loss.func if isinstance(loss, functools.partial) else loss
     if plain is F.cross_entropy or isinstance(loss, nn.CrossEntropyLoss):
         settings = loss.keywords if isinstance(loss, functools.partial) else vars(loss) if plain is loss else {}
-        return _labels(batch[1], settings)
-    return float(len(batch[0]))
+        return _labels(targets[0], settings)
+    return float(samples)
 
 
 def _labels(target: Any, settings: Any) -> float:
@@ -211,7 +211,7 @@ class TrainingStep:
                 return [(*self.single(*batches[0]), 1.0)]  # of a compiled step nothing happens unless all does
             with self.undone_if_it_fails():
                 return [(*self.single(*batches[0]), 1.0)]
-        weights = [loss_weight(self.loss or self.model, batch) for batch in batches]
+        weights = [loss_weight(self.loss or self.model, len(batch[0]), batch[1:]) for batch in batches]
         if getattr(self.loss, "reduction", "mean") != "sum":
             total = sum(weights)
             weights = [weight / total if total else 1.0 / len(weights) for weight in weights]
