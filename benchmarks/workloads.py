@@ -23,7 +23,7 @@ class AdamW:
 
 @dataclass(frozen=True)
 class SGD:
-    lr: float = 0.05
+    lr: float = 0.005
     momentum: float = 0.9
     weight_decay: float = 1e-4
 
