@@ -15,7 +15,7 @@ from . import _threads
 
 _threads.initialise()
 
-from . import autodiff, autograd, nn, optim, ops, random, schedules
+from . import autodiff, autograd, nn, optim, ops, random
 from ._core import (
     DtypeError,
     FastgdError,
@@ -58,7 +58,7 @@ long = int64
 int = int32
 
 
-_LAZY = ("cli", "data", "diagnose", "models", "sklearn", "train", "tune", "utils")
+_LAZY = ("cli", "data", "diagnose", "models", "schedules", "sklearn", "train", "tune", "utils")
 
 
 def __getattr__(name: str) -> _Any:

@@ -59,7 +59,7 @@ GRIDS = {
     "Adagrad": grid(lr=[0.1], lr_decay=[0.0, 0.1], initial_accumulator_value=[0.0, 0.5], eps=[1e-10, 1e-2], **COMMON),
     "Adadelta": grid(lr=[1.0, 0.1], rho=[0.9, 0.0, 1.0], eps=[1e-6, 1e-2], **COMMON),
     "RMSprop": grid(
-        lr=[0.01], alpha=[0.99, 0.7], eps=[1e-8, 1e-2], momentum=[0.0, 0.9], centered=[False, True], **COMMON
+        lr=[0.01], alpha=[0.99, 0.7, 0.3], eps=[1e-8, 1e-2], momentum=[0.0, 0.9], centered=[False, True], **COMMON
     ),
     "Rprop": grid(
         lr=[0.01, 0.5], etas=[(0.5, 1.2), (0.3, 2.0)], step_sizes=[(1e-6, 50), (0.1, 0.3)], maximize=[False, True]

@@ -1,6 +1,7 @@
 """Optimizers: those of ``torch.optim`` with its names, defaults and state dictionaries, and what came after them."""
 
-from . import lr_scheduler
+from typing import Any as _Any
+
 from .adagrad import Adadelta, Adagrad, RMSprop, Rprop
 from .adam import Adam, Adamax, AdamW, NAdam, RAdam
 from .layerwise import LAMB, LARS, NovoGrad
@@ -39,3 +40,12 @@ __all__ = [
     "Sophia",
     "lr_scheduler",
 ]
+
+
+def __getattr__(name: str) -> _Any:
+    """lr_scheduler is imported when first used: with the schedules it took half the time of `import fastgd`."""
+    if name == "lr_scheduler":
+        import importlib
+
+        return importlib.import_module(f"{__name__}.lr_scheduler")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
