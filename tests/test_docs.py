@@ -211,3 +211,13 @@ def test_files_that_are_named_exist(document):
 def test_the_reader_of_paths_finds_missing_files():
     text = "See `ops/nothing.py`, `docs/architecture.md` and `csrc/kernels.def`.\ncsrc/none/   nothing\n"
     assert missing(text) == ["ops/nothing.py", "csrc/none/"]
+
+
+def test_the_list_of_operations_is_up_to_date():
+    """docs/operations.md is what `make docs` would write."""
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("make_operations", ROOT / "docs" / "make_operations.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert (ROOT / "docs" / "operations.md").read_text() == module.document(), "run `make docs`"

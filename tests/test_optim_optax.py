@@ -77,7 +77,7 @@ def schedule_free_sgd(learning_rate, momentum, weight_decay):
     return contrib.schedule_free_sgd(learning_rate, None, momentum, weight_decay)
 
 
-B, WD = [(0.9, 0.999), (0.3, 0.8)], [0.0, 0.1]
+B, WD, D0 = [(0.9, 0.999), (0.3, 0.8)], [0.0, 0.1], [1e-6, 1e-4, 1e-2]
 OPTAX = {"style": "optax"}
 # ours, settings that Optax does not know, theirs, a grid
 RULES = [
@@ -139,13 +139,13 @@ RULES = [
         "Prodigy",
         {"use_bias_correction": True},
         optax_like(prodigy, d0="estim_lr0", d_coef="estim_lr_coef"),
-        grid(lr=[1.0, 0.1], betas=B, d0=[1e-6, 1e-4, 1e-2], d_coef=[0.5], safeguard_warmup=[False, True], weight_decay=WD),
+        grid(lr=[1.0, 0.1], betas=B, d0=D0, d_coef=[0.5], safeguard_warmup=[False, True], weight_decay=WD),
     ),
     (
         "DAdaptAdamW",
         {},
         optax_like(dadapt, d0="estim_lr0"),
-        grid(lr=[1.0, 0.1], betas=B, eps=[1e-8], d0=[1e-6, 1e-4, 1e-2], weight_decay=WD),
+        grid(lr=[1.0, 0.1], betas=B, eps=[1e-8], d0=D0, weight_decay=WD),
     ),
     (
         "ScheduleFreeAdamW",
