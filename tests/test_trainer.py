@@ -999,11 +999,13 @@ def test_100_sigkills_of_a_training_run(tmp_path):
     bits."""
     rng = np.random.default_rng(0)
     process = child(tmp_path / "run", 10**9, True)
-    last = 0
+    last, found = 0, None
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # no checkpoint may ever be found damaged
-        for _ in range(100):
+        for i in range(100):
             assert process.stdout.readline().startswith("at ")
+            while i % 4 and list_checkpoints(tmp_path / "run")[-1:] in ([], [found]):
+                time.sleep(0.002)  # three times in four until it is saving, so that not only its start is hit
             time.sleep(rng.uniform(0.0, 0.2))
             process.kill()
             process.wait()
