@@ -46,7 +46,6 @@ from .context import (
     show_config,
     value_and_grad,
 )
-from .nn import summary
 from .ops import *  # noqa: F403
 from .random import manual_seed
 from .remat import remat
@@ -59,6 +58,12 @@ int = int32
 
 
 _LAZY = ("cli", "data", "diagnose", "models", "schedules", "sklearn", "train", "tune", "utils")
+_LAZY_FUNCTIONS = {
+    "Trainer": "train.trainer",
+    "load": "train.checkpoint",
+    "save": "train.checkpoint",
+    "summary": "nn.summary",
+}
 
 
 def __getattr__(name: str) -> _Any:
@@ -74,8 +79,6 @@ def __getattr__(name: str) -> _Any:
             return "0+source"
     if name in _LAZY:
         return importlib.import_module(f"{__name__}.{name}")
-    if name == "Trainer":
-        return importlib.import_module(f"{__name__}.train.trainer").Trainer
-    if name in ("save", "load"):
-        return getattr(importlib.import_module(f"{__name__}.train.checkpoint"), name)
+    if name in _LAZY_FUNCTIONS:
+        return getattr(importlib.import_module(f"{__name__}.{_LAZY_FUNCTIONS[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -32,7 +32,6 @@ from .module import Module
 from .parameter import Parameter
 from .pool import *
 from .recurrent import *
-from .summary import summary as summary
 
 __all__ = ["Module", "Parameter", "functional", "init", "utils"]
 __all__ += activation.__all__
